@@ -1,0 +1,49 @@
+# make demo, make test: nothing but Python 3.9 to 3.12 is needed. MODEL=arn narrows a target to one model.
+PYTHON ?= python3
+DEVICE ?= cpu
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
+REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
+STAMP := $(VENV)/installed-$(DEVICE)
+
+.PHONY: setup demo test lint contract smoke pack bench check-data
+.DEFAULT_GOAL := demo
+
+setup: $(STAMP)
+
+$(STAMP): $(wildcard requirements*.txt)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
+ifeq ($(DEVICE),gpu)
+	$(BIN)/python -m shared_utils.cuda --check
+endif
+	touch $@
+
+# Synthetic videos, training, evaluation on classes never seen, a GIF for each query.
+demo: setup
+	bash ci/demo.sh $(or $(MODEL),arn)
+
+test: setup
+	bash ci/test.sh $(or $(MODEL),shared_utils $(MODELS))
+
+lint: setup contract
+	$(BIN)/ruff check .
+	$(BIN)/shellcheck -x ci/*.sh .ci/run */scripts/*.sh
+
+contract: setup
+	$(BIN)/python ci/contract.py
+
+# Pack the model alone, then train two steps, evaluate, export and infer from the packed folder.
+smoke: setup
+	bash ci/smoke.sh $(or $(MODEL),$(MODELS))
+
+# The one folder that a ModelArts job uploads.
+pack: setup
+	$(BIN)/python ci/pack.py $(or $(MODEL),arn) $(or $(DEST),demo/packed)
+
+bench: setup
+	cd $(or $(MODEL),arn) && $(BIN)/python bench.py $(ARGS)
+
+check-data: setup
+	$(BIN)/python ci/check_data.py $(DATA)

@@ -1,0 +1,153 @@
+"""Videos in, episodes out: the data sets that train.py, eval.py and infer.py read."""
+import os
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+
+from shared_utils import datasets, sampling
+from shared_utils.config import UserError
+from shared_utils.transforms import compose
+from shared_utils.video import VideoError, decode
+from src.episodes import check_classes, draw_episode
+
+SPLITS = Path(__file__).resolve().parents[1] / "splits"
+
+
+class Videos:
+    """The videos of a few-shot split by class, and how a clip is read from one.
+
+    names: class names, id = position; paths: a list of video paths for each class; groups: for each class an array
+    with the group (recording) of each video, which support and query never share.
+    """
+
+    def __init__(self, section, split):
+        """`section`: data_loader.train or data_loader.eval; `split`: train, val or test. Raises UserError where the data do not fit it."""
+        dataset = section.dataset
+        folders = datasets.class_folders(dataset.path)
+        if dataset.class_split:
+            folders = datasets.class_split(folders, datasets.read_lines(_split_file(dataset.class_split, split)))
+        self.names, self.paths = list(folders), list(folders.values())
+        self.groups = [self._groups(paths, dataset.distinct_groups) for paths in self.paths]
+        if dataset.seq_mode not in sampling.MODES:
+            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, not {dataset.seq_mode}")
+        self.dataset, self.transform = dataset, compose(section.map.operations)
+        self.bad = datasets.BadVideos(dataset.max_bad_videos)
+
+    @staticmethod
+    def _groups(paths, distinct):
+        keys = [datasets.group(path) if distinct else datasets.video_id(path) for path in paths]
+        return np.unique(keys, return_inverse=True)[1]
+
+    def labels(self):
+        """{class name: id}."""
+        return {name: label for label, name in enumerate(self.names)}
+
+    def frames(self, path, rng=None):
+        """The chosen frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
+        dataset = self.dataset
+        return decode(path, lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq,
+                                                          dataset.frame_interval, rng))
+
+    def clip(self, path, rng=None):
+        """A clip (3, T, H, W) float32; frames and transforms are drawn from `rng`. Raises VideoError."""
+        return self.transform(self.frames(path, rng), rng or np.random.default_rng(0))
+
+
+def _split_file(class_split, split):
+    """splits/<class_split>_<split>.txt beside the model, or <class_split>/<split>.txt where that is a folder."""
+    own = SPLITS / f"{class_split}_{split}.txt"
+    return own if own.is_file() else Path(class_split) / f"{split}.txt"
+
+
+class Episodes:
+    """Reads training episodes: the columns of ARNLoss for episode `number`, a function of (seed, number)."""
+
+    def __init__(self, videos, way, shot, query, seed, augmentation=None):
+        """`augmentation`: a self_supervision.Augmentation, or None. Raises UserError where the videos are too few."""
+        check_classes(videos.groups, way, shot, query, videos.names)
+        self.videos, self.way, self.shot, self.query = videos, way, shot, query
+        self.seed, self.augmentation = seed, augmentation
+        self.columns = ["clips", "augmented", "label", "time", "space"][:5 if augmentation else 1]
+
+    def __call__(self, number):
+        """clips (way * (shot + query), 3, T, H, W), and with an augmentation augmented, label, time, space."""
+        number = int(number)
+        clips = self.clips(number)
+        if self.augmentation is None:
+            return clips
+        return (clips, *self.augmentation(clips, np.random.default_rng([self.seed, number, 2**31])))
+
+    def clips(self, number):
+        """(way * (shot + query), 3, T, H, W) float32: support, then queries, each sorted by class."""
+        episode = draw_episode(self.videos.groups, self.way, self.shot, self.query, self.seed, number)
+        support, query = [], []
+        for label, *sides in zip(*episode):
+            clips = self._read_class(label, *map(list, sides), np.random.default_rng([self.seed, number, label]))
+            support += clips[:self.shot]
+            query += clips[self.shot:]
+        return np.stack(support + query)
+
+    def _read_class(self, label, support, query, rng):
+        """[clip] of the videos of one class; a bad one gives way to another that the episode does not have."""
+        clips, tried = [], set()
+        for side, other in ((support, query), (query, support)):
+            for place in range(len(side)):
+                clip = None
+                while clip is None:
+                    try:
+                        clip = self.videos.clip(self.videos.paths[label][side[place]], rng)
+                    except VideoError as error:
+                        self.videos.bad.report(error)
+                        tried.update(support, query)
+                        side[place] = self._another(label, tried, other, rng)
+                clips.append(clip)
+        return clips
+
+    def _another(self, label, tried, other, rng):
+        groups = self.videos.groups[label]
+        free = np.flatnonzero(~np.isin(groups, groups[other]) & ~np.isin(np.arange(len(groups)), list(tried)))
+        if not len(free):
+            raise UserError(f"class {self.videos.names[label]} has too few readable videos for an episode")
+        return rng.choice(free)
+
+
+class EpisodeNumbers:
+    """Numbers of the episodes of one rank, epoch after epoch: step s takes episode s * ranks + rank."""
+
+    def __init__(self, steps_per_epoch, first_step, rank, ranks):
+        self.steps, self.position, self.rank, self.ranks = steps_per_epoch, first_step, rank, ranks
+
+    def __len__(self):
+        return self.steps
+
+    def __deepcopy__(self, memo):
+        return self  # MindSpore copies its sources, and the copy would forget how far this one has come
+
+    def __iter__(self):
+        first = self.position
+        self.position += self.steps
+        for step in range(first, first + self.steps):
+            yield (np.array(step * self.ranks + self.rank),)
+
+
+def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ranks=1):
+    """(mindspore.dataset of training episodes, Reading); an epoch is steps_per_epoch episodes, from first_step on."""
+    numbers = EpisodeNumbers(steps_per_epoch, first_step, rank, ranks)
+    rows = ds.GeneratorDataset(numbers, ["number"], shuffle=False)
+    return _read_in_threads(rows, episodes, episodes.columns, workers)
+
+
+def clip_dataset(paths, read, workers):
+    """(mindspore.dataset with the row read(path) for each path: clip (3, T, H, W), whether it is good; Reading)."""
+    rows = ds.NumpySlicesDataset(np.arange(len(paths)), ["number"], shuffle=False)
+    return _read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)
+
+
+def _read_in_threads(rows, read, columns, workers):
+    # Threads, not processes: decoding and resizing release the interpreter's lock, and nothing is copied.
+    ds.config.set_prefetch_size(2)
+    reading = datasets.Reading(read)
+    rows = rows.map(reading, input_columns=["number"], output_columns=columns, python_multiprocessing=False,
+                    num_parallel_workers=min(workers, os.cpu_count()))
+    return rows, reading

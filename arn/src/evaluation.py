@@ -1,0 +1,108 @@
+"""Few-shot accuracy: every clip is encoded once, then episodes are scored on the encoded clips."""
+import mindspore as ms
+import numpy as np
+from tqdm import tqdm
+
+from shared_utils.config import UserError
+from shared_utils.metrics import mean_interval
+from shared_utils.video import VideoError
+from src.dataset import clip_dataset
+from src.episodes import check_classes, draw_episode
+
+PAIRS = 128  # in a call of the relation network
+
+
+def first_clip(videos):
+    """The first readable clip (3, T, H, W) of a split. Raises UserError where there is none."""
+    for path in sum(videos.paths, []):
+        try:
+            return videos.clip(path)
+        except VideoError as error:
+            videos.bad.report(error)
+    raise UserError(f"none of the {sum(map(len, videos.paths))} videos can be decoded")
+
+
+def encode(network, videos, batch_size, workers, progress=False):
+    """Descriptors (N, C, C) float32 of all N videos, class after class, and (N,) bool: which could be read.
+
+    Every video is decoded and encoded once; a bad one is told by `videos.bad`, its descriptor is zero.
+    """
+    paths, shape = sum(videos.paths, []), first_clip(videos).shape
+
+    def read(path):
+        try:
+            return videos.clip(path), np.array(True)
+        except VideoError as error:
+            videos.bad.report(error)
+            return np.zeros(shape, np.float32), np.array(False)
+
+    network.set_train(False)
+    rows, reading = clip_dataset(paths, read, workers)
+    parts, goods, batch = [], [], []
+    with reading.errors():
+        clips = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        for clip, good in tqdm(clips, "encoding", len(paths), unit="video", disable=not progress):
+            goods.append(bool(good))
+            batch.append(clip)
+            if len(batch) == batch_size or len(goods) == len(paths):
+                padded = batch + [batch[-1]] * (batch_size - len(batch))  # one shape, one compiled graph
+                parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[:len(batch)])
+                batch = []
+    good = np.array(goods)
+    return np.concatenate(parts) * good[:, None, None], good
+
+
+class EncodedVideos:
+    """The videos of a split as descriptors, ready for any number of episodes.
+
+    A bad video counts as wrong: as a query it has no prediction, in a support it adds nothing, and a class whose whole
+    support is bad is never predicted. With `leave_out_bad` bad videos are in no episode.
+    """
+
+    def __init__(self, network, videos, batch_size, workers, leave_out_bad=False, progress=False):
+        self.relation, self.names = network.relation, videos.names
+        self.descriptors, self.good = encode(network, videos, batch_size, workers, progress)
+        owner = np.repeat(np.arange(len(videos.paths)), [len(paths) for paths in videos.paths])
+        usable = self.good if leave_out_bad else np.ones_like(self.good)
+        self.rows = [np.flatnonzero(usable & (owner == label)) for label in range(len(videos.paths))]
+        groups = np.concatenate(videos.groups)
+        self.groups = [groups[rows] for rows in self.rows]
+
+    def episodes(self, way, shot, query, count, seed):
+        """Score `count` episodes: true and predicted class ids, each (count, way * query); -1 is no prediction.
+
+        Raises UserError where the videos are too few.
+        """
+        check_classes(self.groups, way, shot, query, self.names)
+        drawn = [draw_episode(self.groups, way, shot, query, seed, number) for number in range(count)]
+        classes = np.stack([episode.classes for episode in drawn])  # (E, way)
+        support = np.stack([self._rows(episode.classes, episode.support) for episode in drawn])  # (E, way, shot)
+        asked = np.stack([self._rows(episode.classes, episode.query) for episode in drawn])  # (E, way, query)
+        pairs = np.empty((count, way * query, way, shot + 1), np.int32)
+        pairs[..., :shot] = np.sort(support, axis=2)[:, None]
+        pairs[..., shot] = asked.reshape(count, -1, 1)
+        scores = self._relate(pairs.reshape(-1, shot + 1)).reshape(count, way * query, way)
+        predictions = np.take_along_axis(classes, scores.argmax(2), axis=1)
+        return np.repeat(classes, query, axis=1), np.where(scores.max(2) < 0, -1, predictions)
+
+    def _rows(self, classes, chosen):
+        return np.stack([self.rows[label][videos] for label, videos in zip(classes, chosen)])
+
+    def _relate(self, pairs):
+        """Scores (P,) of rows (support..., query) of descriptor numbers, -1 for bad ones; equal rows are scored once."""
+        unique, where = np.unique(pairs, axis=0, return_inverse=True)
+        scores = np.empty(len(unique), np.float32)
+        batch = np.empty((PAIRS, 2, *self.descriptors.shape[1:]), np.float32)
+        for start in range(0, len(unique), PAIRS):
+            part = unique[start:start + PAIRS]
+            shots = np.maximum(1, self.good[part[:, :-1]].sum(1))[:, None, None]
+            batch[:len(part), 0] = self.descriptors[part[:, :-1]].sum(1) / shots
+            batch[:len(part), 1] = self.descriptors[part[:, -1]]
+            scores[start:start + PAIRS] = self.relation(ms.Tensor(batch)).asnumpy()[:len(part)]
+        scores[~self.good[unique[:, -1]] | ~self.good[unique[:, :-1]].any(1)] = -1
+        return scores[where.ravel()]
+
+
+def accuracy(labels, predictions):
+    """(mean, half width of the 95% interval) over episodes of the share of queries that are right."""
+    return mean_interval((labels == predictions).mean(1))

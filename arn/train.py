@@ -1,0 +1,59 @@
+"""Train ARN on episodes: python train.py -c FILE.yaml [--section.key=value ...]."""
+from mindspore.train import FixedLossScaleManager, Model
+from src.dataset import Episodes, Videos, episode_dataset
+from src.evaluation import EncodedVideos, accuracy, first_clip
+from src.loss import ARNLoss
+from src.network import ARN, SelfSupervisionHead
+from src.self_supervision import Augmentation
+
+from shared_utils import training
+from shared_utils.checkpoint import load_weights
+from shared_utils.config import run
+
+
+def main(config):
+    rank, ranks = training.start(config)
+    dataset, validation = config.data_loader.train.dataset, config.data_loader.eval
+
+    videos = Videos(config.data_loader.train, dataset.split)
+    augmentation = head = None
+    if config.self_supervision.kind != "none":
+        clip = first_clip(videos).shape[1:]
+        features = tuple(extent // 4 for extent in clip)
+        augmentation = Augmentation(**config.self_supervision, clip=clip, features=features)
+        head = SelfSupervisionHead(augmentation.kinds, clip, config.model.channels)
+    episodes = Episodes(videos, config.model.way, config.model.shot, dataset.query, config.seed, augmentation)
+
+    network = ARN(**config.model)
+    if config.train.pretrained_model:
+        load_weights(network, config.train.pretrained_model)
+    loss = ARNLoss(network, head, **config.loss)
+
+    steps = dataset.episodes // ranks
+    rates = training.learning_rates(config.learning_rate, steps, config.train.epochs)
+    optimizer = training.optimizer(config.optimizer, loss.trainable_params(), rates)
+
+    def validate():
+        encoded = EncodedVideos(network, unseen, validation.dataset.batch_size, validation.dataset.num_parallel_workers)
+        mean, half = accuracy(*encoded.episodes(config.model.way, config.model.shot, config.eval.query,
+                                                config.train.eval_episodes, config.seed))
+        loss.set_train(True)
+        return mean, f"{config.model.way}-way {config.model.shot}-shot accuracy {mean:.4f} +- {half:.4f}"
+
+    unseen = Videos(validation, config.train.eval_split) if config.train.eval_epochs else None
+    job = training.Run(config.train, "arn", network, loss, optimizer, steps, videos.labels(),
+                       unseen and validate, rank)
+    if job.epochs_left() == 0:
+        print(f"nothing to train: all {config.train.epochs} epochs are done")
+        return
+    rows, reading = episode_dataset(episodes, dataset.num_parallel_workers, steps, job.step, rank, ranks)
+    clips = config.model.way * (config.model.shot + dataset.query) * ranks
+    progress = training.Progress(job, config.train.log_steps, clips)
+    scale = FixedLossScaleManager(config.optimizer.loss_scale, drop_overflow_update=False)
+    model = Model(loss, optimizer=optimizer, loss_scale_manager=scale)
+    with reading.errors():
+        model.train(job.epochs_left(), rows, callbacks=[progress, job], dataset_sink_mode=False)
+
+
+if __name__ == "__main__":
+    run(main, __file__)

@@ -1,0 +1,94 @@
+"""Checkpoints: written whole or not at all, read with every tensor accounted for."""
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import mindspore as ms
+
+from shared_utils.config import UserError
+from shared_utils.metrics import writable_folder
+
+
+def save(path, parameters, facts=None):
+    """Write {name: Parameter} and the JSON-able dict `facts` to `path`: temporary file, fsync, rename.
+
+    Raises UserError where it cannot be written (disk full, no permission); what was at `path` stays then.
+    """
+    path = Path(path)
+    writable_folder(path.parent)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.ckpt")
+    tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
+    try:
+        ms.save_checkpoint(tensors, str(temporary), append_dict={"facts": json.dumps(facts or {})}, crc_check=True)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
+    finally:
+        for leftover in (temporary, temporary.with_suffix(".tmp")):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+
+def load(path):
+    """({name: Parameter}, facts) of a checkpoint; facts is empty for one that `save` did not write.
+
+    Raises UserError for a missing or damaged file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no checkpoint at {path}")
+    try:
+        tensors = ms.load_checkpoint(str(path), crc_check=b"crc_num" in _tail(path))
+    except (ValueError, RuntimeError, TypeError, OSError) as error:
+        raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
+    facts = tensors.pop("facts", "{}")
+    return tensors, json.loads(facts) if isinstance(facts, str) else {}
+
+
+def _tail(path):
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 64))
+        return file.read()
+
+
+def load_weights(network, path, replace=()):
+    """Load the network's parameters from the checkpoint `path`, all of them, and return the checkpoint's facts.
+
+    Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their values.
+    The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected and
+    wrongly shaped tensor.
+    """
+    tensors, facts = load(path)
+    wanted = {parameter.name: parameter for parameter in network.get_parameters()
+              if not parameter.name.startswith(tuple(replace))}
+    names = set(facts.get("weights", tensors))
+    faults = [f"missing {name}" for name in wanted if name not in tensors]
+    faults += [f"unexpected {name}" for name in sorted(names)
+               if name not in wanted and not name.startswith(tuple(replace))]
+    faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
+               for name, parameter in wanted.items()
+               if name in tensors and tensors[name].shape != parameter.shape]
+    if faults:
+        raise UserError(f"{path} is not a checkpoint of this network, {len(faults)} tensors differ: {'; '.join(faults)}")
+    for name, parameter in wanted.items():
+        parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
+    return facts
+
+
+def newest(folder, prefix):
+    """(path, tensors, facts) of the last whole state of training in `folder`, or None; damaged files are told.
+
+    A state is what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors.
+    """
+    paths = sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in paths:
+        try:
+            tensors, facts = load(path)
+        except UserError as error:
+            print(f"passed over: {error}", flush=True)
+            continue
+        if "global_step" in facts:
+            return path, tensors, facts
+    return None

@@ -1,0 +1,92 @@
+"""Scores: top-k, confusion and per-class accuracy, mean with its interval, and the files that keep them."""
+import csv
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from shared_utils.config import UserError
+
+
+def top_k(scores, labels, k):
+    """Whether the label is among the k best of (N, classes) scores: (N,) bool. Ties go to the lower class id."""
+    best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
+    return (best == np.asarray(labels)[:, None]).any(axis=1)
+
+
+def mean_interval(values):
+    """Mean of (N,) values and the half width of its 95% interval, 1.96 standard errors (nan for one value)."""
+    values = np.asarray(values, dtype=np.float64)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(half)
+
+
+def confusion(labels, predictions, classes):
+    """(classes, classes) int64 counts, row = true class, column = predicted class."""
+    cells = np.asarray(labels) * classes + np.asarray(predictions)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class_accuracy(matrix):
+    """(classes,) share of the diagonal in each row of a confusion matrix; nan for a class without samples."""
+    totals = matrix.sum(axis=1)
+    return np.divide(np.diag(matrix), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
+
+
+def write_confusion(folder, stem, matrix, names):
+    """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`."""
+    import matplotlib  # slow to import, and needed here alone
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder = writable_folder(folder)
+    with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["class", "count", "accuracy"])
+        for name, row, share in zip(names, matrix, per_class_accuracy(matrix)):
+            rows.writerow([name, int(row.sum()), "" if np.isnan(share) else f"{share:.4f}"])
+    side = min(20.0, 2.5 + 0.28 * len(names))
+    figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
+    image = axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="viridis")
+    if len(names) <= 60:
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    figure.savefig(folder / f"{stem}_confusion.png", dpi=110)
+    pyplot.close(figure)
+
+
+def write_results(path, results, checkpoint=""):
+    """Write the dict `results` as JSON, with the versions and the SHA-256 of the checkpoint file beside it."""
+    versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
+    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": sha256(checkpoint) if checkpoint else "",
+            "versions": {"python": platform.python_version(), **versions}}
+    writable_folder(Path(path).parent)
+    Path(path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(path):
+    """SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def writable_folder(path):
+    """Make the folder `path` where it is missing and return it. Raises UserError where it cannot be written."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the output folder {path}: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"the output folder {path} is not writable")
+    return Path(path)

@@ -1,0 +1,213 @@
+"""The running of a job: device and ranks, learning rate, optimizer, progress, the state that a run resumes from."""
+import math
+import os
+import random
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import communication, nn
+from mindspore.train import Callback
+from tqdm import tqdm
+
+from shared_utils import checkpoint, cuda
+from shared_utils.config import UserError
+from shared_utils.datasets import check_label_map, write_label_map
+from shared_utils.metrics import writable_folder
+
+
+def start(config):
+    """Set execution mode, device and seeds, and join the other ranks where there are any: (rank, ranks).
+
+    Raises UserError where the device cannot be used.
+    """
+    context = config.context
+    if context.device_target not in ("CPU", "GPU", "Ascend"):
+        raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
+    ms.set_context(mode=context.mode)
+    try:
+        ms.set_device(context.device_target, context.device_id)
+    except (RuntimeError, ValueError) as error:
+        reason = cuda.why_no_gpu() if context.device_target == "GPU" else ""
+        raise UserError(f"no {context.device_target} to run on: {reason or str(error).splitlines()[0]}") from None
+    random.seed(config.seed)
+    np.random.seed(config.seed)
+    ms.set_seed(config.seed)
+    if "MS_ROLE" not in os.environ and not config.train.run_distribute:
+        return 0, 1
+    communication.init()
+    rank, ranks = communication.get_rank(), communication.get_group_size()
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=ranks)
+    return rank, ranks
+
+
+def learning_rates(section, steps_per_epoch, epochs):
+    """Learning rate of every step, a list of steps_per_epoch * epochs floats, by the YAML section learning_rate.
+
+    constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min,
+    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. Raises UserError.
+    """
+    shapes = {
+        "constant": lambda epoch: section.lr,
+        "step": lambda epoch: section.lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
+        "cosine_annealing": lambda epoch: section.eta_min + (section.lr - section.eta_min) * 0.5 * (
+            1 + math.cos(math.pi * min(1, epoch / (section.max_epoch or epochs))))}
+    if section.lr_scheduler not in shapes:
+        raise UserError(f"learning_rate.lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
+    warmup = section.warmup_epochs * steps_per_epoch
+    shape = shapes[section.lr_scheduler]
+    return [shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
+            for step in range(epochs * steps_per_epoch)]
+
+
+def optimizer(section, parameters, rates):
+    """The optimizer of the YAML section: SGD, Momentum or Adam with weight decay and a fixed loss scale."""
+    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": section.loss_scale}
+    if section.type == "Adam":
+        return nn.Adam(parameters, **common)
+    if section.type in ("SGD", "Momentum"):
+        return getattr(nn, section.type)(parameters, momentum=section.momentum, **common)
+    raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
+
+
+class Progress(Callback):
+    """Prints `epoch: 1 step: 8, loss is 5.92` every `log_steps` steps, and a bar with speed and time left
+    on a terminal. A loss that is not finite ends the run with UserError."""
+
+    def __init__(self, run, log_steps, clips_per_step):
+        self.run, self.log_steps, self.clips = run, log_steps, clips_per_step
+        self.bar, self.begin, self.first = None, 0.0, 0
+
+    def on_train_begin(self, run_context):
+        self.begin, self.first = time.perf_counter(), self.run.step
+        self.bar = tqdm(total=self.run.total_steps, initial=self.run.step, unit="step", dynamic_ncols=True,
+                        disable=not sys.stderr.isatty())
+
+    def on_train_step_end(self, run_context):
+        outputs = run_context.original_args().net_outputs
+        loss = float((outputs[0] if isinstance(outputs, (tuple, list)) else outputs).asnumpy())
+        epoch, step = self.run.position()
+        self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self.bar.update()
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower learning_rate.lr may help")
+        if step % self.log_steps == 0 or step == self.run.steps_per_epoch:
+            tqdm.write(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
+
+    def on_train_end(self, run_context):
+        self.bar.close()
+        seconds = time.perf_counter() - self.begin
+        steps = self.run.step - self.first
+        if steps:
+            print(f"trained {steps} steps in {seconds:.1f} s: {seconds / steps * 1000:.0f} ms a step, "
+                  f"{steps * self.clips / seconds:.1f} clips/s", flush=True)
+
+
+class Run(Callback):
+    """Where a training run stands, and what it keeps in `train.ckpt_path`.
+
+    `step` counts optimizer steps over all epochs and is the one truth: data order, learning rate and what is
+    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, at most keep_checkpoint_max of this run;
+    the weights of the best validation are prefix-best.ckpt. Files of earlier runs stay: the prefix gets
+    a number then.
+    """
+
+    def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0):
+        """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
+        `validate`: function to (score, text), the higher the better, or None. Raises UserError."""
+        self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
+        self.validate = validate
+        self.steps_per_epoch, self.labels, self.rank = steps_per_epoch, labels, rank
+        self.total_steps = steps_per_epoch * section.epochs
+        self.step, self.best, self.kept = 0, None, []
+        self.id, self.folder = uuid.uuid4().hex, writable_folder(section.ckpt_path)
+        self.prefix = self._free_prefix(prefix)
+        if section.resume:
+            self._resume(prefix)
+
+    def position(self):
+        """(epoch, step within it) of the last step taken, both counted from 1."""
+        return (self.step - 1) // self.steps_per_epoch + 1, (self.step - 1) % self.steps_per_epoch + 1
+
+    def epochs_left(self):
+        """Epochs of steps_per_epoch steps until the end, the last one perhaps cut short."""
+        return math.ceil((self.total_steps - self.step) / self.steps_per_epoch)
+
+    def on_train_step_begin(self, run_context):
+        """Count the step."""
+        self.step += 1
+
+    def on_train_step_end(self, run_context):
+        """Validate and save where it is time."""
+        epoch, step = self.position()
+        last = self.step == self.total_steps
+        due = last or step == self.steps_per_epoch and epoch % self.section.save_checkpoint_epochs == 0
+        if self.validate and (last or step == self.steps_per_epoch and epoch % self.section.eval_epochs == 0):
+            self._keep_best(epoch)
+        if self.rank == 0 and (due or self.section.save_checkpoint_steps
+                               and self.step % self.section.save_checkpoint_steps == 0):
+            self._save(f"{self.prefix}-{epoch}_{step}", self.state())
+            self.kept.append(f"{self.prefix}-{epoch}_{step}")
+            self._prune()
+        if last:
+            run_context.request_stop()
+
+    def state(self):
+        """{name: Parameter} of all that the next step depends on: weights, statistics and the optimizer's tensors."""
+        parameters = [*self.trained.get_parameters(), *self.optimizer.get_parameters()]
+        return {parameter.name: parameter for parameter in parameters if parameter.name != "learning_rate"}
+
+    def weights(self):
+        """{name: Parameter} of the network alone."""
+        return {parameter.name: parameter for parameter in self.network.get_parameters()}
+
+    def _keep_best(self, epoch):
+        score, text = self.validate()
+        tqdm.write(f"epoch: {epoch}, validation {text}")
+        if self.best is None or score > self.best:
+            self.best = score
+            if self.rank == 0:
+                self._save(f"{self.prefix}-best", self.weights())
+
+    def _save(self, name, parameters):
+        facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best, "run": self.id,
+                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
+        write_label_map(self.folder / f"{name}.labels.json", self.labels)
+        checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
+
+    def _prune(self):
+        while len(self.kept) > max(1, self.section.keep_checkpoint_max):
+            name = self.kept.pop(0)
+            for suffix in (".ckpt", ".labels.json"):
+                (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+    def _free_prefix(self, prefix):
+        number = 0
+        while list(self.folder.glob(f"{prefix}{'_' * bool(number)}{number or ''}-*.ckpt")):
+            number += 1
+        return f"{prefix}_{number}" if number else prefix
+
+    def _resume(self, prefix):
+        """Go on from the state `train.resume`: a path, or auto for the newest in the folder, if any."""
+        if self.section.resume == "auto":
+            found = checkpoint.newest(self.folder, prefix)
+            if found is None:
+                return
+        else:
+            found = (Path(self.section.resume), *checkpoint.load(self.section.resume))
+        path, tensors, facts = found
+        wanted = self.state()
+        faults = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
+        if faults or facts.get("steps_per_epoch") != self.steps_per_epoch:
+            raise UserError(f"{path} is no state of this training run: " + (
+                f"missing or of another shape are {', '.join(faults)}" if faults else
+                f"its epochs have {facts.get('steps_per_epoch')} steps, the data set's {self.steps_per_epoch}"))
+        check_label_map(path.with_suffix(".labels.json"), self.labels)
+        for name, parameter in wanted.items():
+            parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
+        self.step, self.best, self.kept = facts["global_step"], facts["best"], [*facts["kept"], path.stem]
+        self.id, self.prefix = facts["run"], facts["prefix"]
+        print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

@@ -1,0 +1,199 @@
+"""Videos in: probe(path) and decode(path, indices), by decord, or ffmpeg for what decord refuses.
+
+A folder of JPEG frames, as preprocessing leaves it, is read like a video.
+"""
+import contextlib
+import os
+import re
+import subprocess
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import mindspore.dataset  # noqa: F401  # before decord: the other order aborts the process
+import cv2  # isort: skip
+import decord  # isort: skip
+import imageio
+import imageio_ffmpeg
+import numpy as np
+
+from shared_utils.config import UserError
+
+SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
+FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
+
+decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
+
+Info = namedtuple("Info", "frames height width")
+
+
+class VideoError(UserError):
+    """A video that no decoder reads, with `path` and `reason`."""
+
+    def __init__(self, path, reason):
+        super().__init__(f"cannot decode {path}: {' '.join(str(reason).split())[:300]}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
+
+
+def probe(path):
+    """Info(frames, height, width) of a video; frames counts what can be decoded, whatever the header says.
+
+    Raises VideoError.
+    """
+    clip, count = _read(path, lambda frames: np.array([0]))
+    return Info(count, *clip.shape[1:3])
+
+
+def decode(path, indices, decoder="any"):
+    """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
+
+    `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
+    opens the file once. `decoder` forces "decord" or "ffmpeg". Raises VideoError for an unreadable
+    file, and for an index beyond its end.
+    """
+    return _read(path, indices if callable(indices) else lambda frames: indices, decoder)[0]
+
+
+def write_gif(path, clip, lines, fps=8, height=192):
+    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels, with `lines` of text in a strip below it.
+
+    `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be written.
+    """
+    width = max(160, round(clip.shape[2] * height / clip.shape[1]))
+    strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
+    for row, (text, colour) in enumerate(lines):
+        extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+        scale = 0.5 * min(1.0, (width - 8) / extent)
+        cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+    frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip]) for frame in clip]
+    try:
+        imageio.mimsave(path, frames, format="GIF", duration=1000 / fps, loop=0)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _read(path, choose, decoder="any"):
+    """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path, choose)
+    if not path.is_file():
+        raise VideoError(path, "no such file")
+    reasons = []
+    for name, read in (("decord", _read_decord), ("ffmpeg", _read_ffmpeg)):
+        if decoder in ("any", name):
+            try:
+                return read(path, choose)
+            except _Refused as error:
+                reasons.append(f"{name}: {error}")
+    raise VideoError(path, "; ".join(reasons))
+
+
+class _Refused(Exception):
+    """One decoder's reason; the next one may still read the file."""
+
+
+def _read_decord(path, choose):
+    # Only forward, and only where time stamps are in order: decord finds frames by time stamp, and in an AVI
+    # with packed B-frames it hands out the wrong ones without a word.
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        count = len(reader)
+        stamps = reader.get_frame_timestamp(np.arange(count))[:, 0]
+        if count == 0 or stamps[0] < 0 or (np.diff(stamps) <= 0).any():
+            raise _Refused("no frames in the order of their time stamps")
+        wanted = _within(choose(count), count)
+        frames, position = {}, 0
+        for index in np.unique(wanted):
+            if index > position:
+                reader.skip_frames(int(index - position))
+            frames[index] = reader.next().asnumpy()
+            position = index + 1
+    except (decord.DECORDError, RuntimeError, StopIteration) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
+    clip = np.stack([frames[index] for index in wanted])
+    if clip.shape[-1] != 3:  # what decord makes of a rotated video
+        raise _Refused(f"frames of {clip.shape[-1]} channels")
+    return clip, count
+
+
+def _read_ffmpeg(path, choose):
+    count = _ffmpeg_count(path)
+    if count == 0:
+        raise _Refused("no frame could be decoded")
+    wanted = _within(choose(count), count)
+    frames, left = {}, set(wanted.tolist())
+    with _ffmpeg(path, "-c:v", "ppm", "-f", "image2pipe") as output:
+        for position in range(wanted.max() + 1):
+            frame = _read_ppm(output)
+            if position in left:
+                frames[position] = frame
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise _Refused("the frame size changes")
+    return np.stack([frames[index] for index in wanted.tolist()]), count
+
+
+@contextlib.contextmanager
+def _ffmpeg(path, *output):
+    """Standard output of ffmpeg decoding every frame of `path` once; the process ends with the context."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-threads", "1",
+               "-i", f"file:{path.resolve()}", "-map", "0:v:0", "-fps_mode", "passthrough", *output, "-"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    alarm = threading.Timer(FFMPEG_SECONDS, process.kill)
+    alarm.start()
+    try:
+        yield process.stdout
+    finally:
+        alarm.cancel()
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def _ffmpeg_count(path):
+    """How many frames can really be decoded: one byte of output for each."""
+    with _ffmpeg(path, "-vf", "scale=1:1", "-pix_fmt", "gray", "-f", "rawvideo") as output:
+        return len(output.read())
+
+
+def _read_ppm(stream):
+    """The next (H, W, 3) frame of a stream of binary PPM pictures, each of which tells its own size."""
+    header = [stream.readline() for _ in range(3)]  # b"P6", b"width height", b"255"
+    try:
+        width, height = (int(number) for number in header[1].split())
+    except ValueError:
+        raise _Refused("the stream ends early") from None
+    data = stream.read(height * width * 3)
+    if len(data) < height * width * 3:
+        raise _Refused("the stream ends early")
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+
+def _read_folder(path, choose):
+    names = sorted(name for name in os.listdir(path) if name.endswith(".jpg"))
+    if not names:
+        raise VideoError(path, "a folder without .jpg frames")
+    try:
+        wanted = _within(choose(len(names)), len(names))
+    except _Refused as error:
+        raise VideoError(path, error) from None
+    frames = {}
+    for index in np.unique(wanted):
+        frame = cv2.imread(str(path / names[index]), cv2.IMREAD_COLOR)
+        if frame is None:
+            raise VideoError(path / names[index], "not a readable JPEG")
+        frames[index] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise VideoError(path, "the frame size changes")
+    return np.stack([frames[index] for index in wanted]), len(names)
+
+
+def _within(indices, count):
+    indices = np.asarray(indices, dtype=np.int64)
+    if indices.size == 0 or indices.min() < 0 or indices.max() >= count:
+        raise _Refused(f"frames {indices.tolist()[:20]} asked of a video of {count}")
+    return indices
