@@ -11,6 +11,9 @@ from pathlib import Path
 from shared_utils.config import UserError
 from shared_utils.video import SUFFIXES
 
+REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at "
+          "https://www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR")
+
 # id: unique in the data set, "Class/v_Class_g01_c01"; path: a video file, or a folder of its frames as JPEG.
 Video = namedtuple("Video", "id path label")
 
@@ -23,16 +26,23 @@ def class_folders(root):
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"no data set at {root}: a folder with one folder of videos for each class is expected")
+        raise UserError(f"no data set at {root}, where one folder of videos for each class is expected: {REMEDY}")
     found = {}
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if _is_video(entry))
-        if names:
-            found[folder.name] = [folder / name for name in names]
+        if paths := video_files(folder):
+            found[folder.name] = paths
     if not found:
         raise UserError(f"no videos in {root}: files {', '.join(SUFFIXES)} in one folder for each class are expected")
     return found
+
+
+def video_files(folder):
+    """Paths of the videos in one folder, sorted: files with a known suffix, folders of JPEG frames."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if _is_video(entry))
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
 def _is_video(entry):
@@ -120,12 +130,17 @@ def write_label_map(path, labels):
     Path(path).write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def check_label_map(path, labels):
-    """Raise UserError where the label map in the file `path` is not `labels`, with the first difference."""
+def read_label_map(path):
+    """{class: id} from the file `path`. Raises UserError."""
     try:
-        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the label map {path}: {error}") from None
+
+
+def check_label_map(path, labels):
+    """Raise UserError where the label map in the file `path` is not `labels`, with the first difference."""
+    kept = read_label_map(path)
     if kept == labels:
         return
     for name in [*kept, *labels]:

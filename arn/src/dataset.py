@@ -14,44 +14,54 @@ from src.episodes import check_classes, draw_episode
 SPLITS = Path(__file__).resolve().parents[1] / "splits"
 
 
+class ClipReader:
+    """How a clip is read from a video, by data_loader.train or data_loader.eval."""
+
+    def __init__(self, section):
+        self.dataset, self.transform = section.dataset, compose(section.map.operations)
+        if self.dataset.seq_mode not in sampling.MODES:
+            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, not {self.dataset.seq_mode}")
+
+    def frames(self, path, rng=None):
+        """The sampled frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
+        dataset = self.dataset
+        return decode(path, lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq,
+                                                          dataset.frame_interval, rng))
+
+    def prepare(self, frames, rng=None):
+        """Frames (T, H, W, 3) uint8 -> clip (3, T, H', W') float32."""
+        return self.transform(frames, rng or np.random.default_rng(0))
+
+    def clip(self, path, rng=None):
+        """The clip of a video, what is random drawn from `rng`. Raises VideoError."""
+        return self.prepare(self.frames(path, rng), rng)
+
+
 class Videos:
-    """The videos of a few-shot split by class, and how a clip is read from one.
+    """The videos of a few-shot split by class.
 
     names: class names, id = position; paths: a list of video paths for each class; groups: for each class an array
     with the group (recording) of each video, which support and query never share.
     """
 
     def __init__(self, section, split):
-        """`section`: data_loader.train or data_loader.eval; `split`: train, val or test. Raises UserError where the data do not fit it."""
+        """`section`: data_loader.train or data_loader.eval; `split`: train, val or test. Raises UserError."""
         dataset = section.dataset
         folders = datasets.class_folders(dataset.path)
         if dataset.class_split:
             folders = datasets.class_split(folders, datasets.read_lines(_split_file(dataset.class_split, split)))
         self.names, self.paths = list(folders), list(folders.values())
-        self.groups = [self._groups(paths, dataset.distinct_groups) for paths in self.paths]
-        if dataset.seq_mode not in sampling.MODES:
-            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, not {dataset.seq_mode}")
-        self.dataset, self.transform = dataset, compose(section.map.operations)
-        self.bad = datasets.BadVideos(dataset.max_bad_videos)
-
-    @staticmethod
-    def _groups(paths, distinct):
-        keys = [datasets.group(path) if distinct else datasets.video_id(path) for path in paths]
-        return np.unique(keys, return_inverse=True)[1]
+        self.groups = [_groups(paths, dataset.distinct_groups) for paths in self.paths]
+        self.reader, self.bad = ClipReader(section), datasets.BadVideos(dataset.max_bad_videos)
 
     def labels(self):
         """{class name: id}."""
         return {name: label for label, name in enumerate(self.names)}
 
-    def frames(self, path, rng=None):
-        """The chosen frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
-        dataset = self.dataset
-        return decode(path, lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq,
-                                                          dataset.frame_interval, rng))
 
-    def clip(self, path, rng=None):
-        """A clip (3, T, H, W) float32; frames and transforms are drawn from `rng`. Raises VideoError."""
-        return self.transform(self.frames(path, rng), rng or np.random.default_rng(0))
+def _groups(paths, distinct):
+    keys = [datasets.group(path) if distinct else datasets.video_id(path) for path in paths]
+    return np.unique(keys, return_inverse=True)[1]
 
 
 def _split_file(class_split, split):
@@ -96,7 +106,7 @@ class Episodes:
                 clip = None
                 while clip is None:
                     try:
-                        clip = self.videos.clip(self.videos.paths[label][side[place]], rng)
+                        clip = self.videos.reader.clip(self.videos.paths[label][side[place]], rng)
                     except VideoError as error:
                         self.videos.bad.report(error)
                         tried.update(support, query)

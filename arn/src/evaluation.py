@@ -16,7 +16,7 @@ def first_clip(videos):
     """The first readable clip (3, T, H, W) of a split. Raises UserError where there is none."""
     for path in sum(videos.paths, []):
         try:
-            return videos.clip(path)
+            return videos.reader.clip(path)
         except VideoError as error:
             videos.bad.report(error)
     raise UserError(f"none of the {sum(map(len, videos.paths))} videos can be decoded")
@@ -31,7 +31,7 @@ def encode(network, videos, batch_size, workers, progress=False):
 
     def read(path):
         try:
-            return videos.clip(path), np.array(True)
+            return videos.reader.clip(path), np.array(True)
         except VideoError as error:
             videos.bad.report(error)
             return np.zeros(shape, np.float32), np.array(False)

@@ -36,11 +36,10 @@ class Unit(nn.Cell):
 
     def __init__(self, in_channels, channels, pool=None, dims=3):
         super().__init__()
-        conv, norm, convolve = {2: (nn.Conv2d, nn.BatchNorm2d, ops.Conv2D),
-                                3: (nn.Conv3d, nn.BatchNorm3d, ops.Conv3D)}[dims]
+        conv, norm = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}[dims]
         self.conv = conv(in_channels, channels, 3, pad_mode="pad", padding=1, has_bias=True)
         self.norm = norm(channels)
-        self.convolve = convolve(channels, 3, pad_mode="pad", pad=1)
+        self.convolve = self.conv.conv2d if dims == 2 else self.conv.conv3d  # the convolution without its bias
         self.pool = pool or nn.Identity()
         self.dims = dims
 
@@ -50,7 +49,7 @@ class Unit(nn.Cell):
             x = self.norm(self.convolve(x, self.conv.weight))
             ops.assign_add(norm.moving_mean, norm.momentum * self.conv.bias)
             return ops.relu(self.pool(x))
-        scale = norm.gamma * ops.rsqrt(norm.moving_variance + norm.eps)  # (C,)
+        scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (C,)
         bias = (self.conv.bias - norm.moving_mean) * scale + norm.beta
         x = self.convolve(x, self.conv.weight * scale.reshape((-1,) + (1,) * (self.dims + 1)))
         return ops.relu(self.pool(x) + bias.reshape((1, -1) + (1,) * self.dims))
@@ -193,7 +192,7 @@ class ARN(nn.Cell):
     def relate(self, support, query):
         """Descriptors (way * shot, C, C) and (Q, C, C) -> scores (Q, way)."""
         size = support.shape[-1]
-        prototypes = support.reshape(self.way, self.shot, size, size).mean(1)  # (way, C, C)
+        prototypes = support.reshape(self.way, self.shot, size, size).mean((1,))  # (way, C, C)
         return self.relation(make_pairs(prototypes, query)).reshape(-1, self.way)
 
     def construct(self, support, query):

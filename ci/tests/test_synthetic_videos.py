@@ -9,23 +9,13 @@ import mindspore.dataset  # noqa: F401  must come before decord
 import numpy as np
 import pytest
 from decord import VideoReader
-from decord._ffi.base import DECORDError
-from imageio_ffmpeg import get_ffmpeg_exe
+
+from ci import motions
+from ci import synthetic_videos as synthetic
 
 PROGRAM = Path(__file__).parents[1] / "synthetic_videos.py"
-sys.path.insert(0, str(PROGRAM.parent))
-import synthetic_videos as synthetic  # noqa: E402
 
 CLASSES = ("RotateClockwise", "SlideUp")
-
-
-def ffmpeg_frames(path, height, width):
-    """Every frame that ffmpeg gets out of a file, (T, H, W, 3) uint8."""
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-fps_mode", "passthrough"]
-    pipe = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=False, capture_output=True
-    )
-    return np.frombuffer(pipe.stdout, np.uint8).reshape(-1, height, width, 3)
 
 
 def decord_frames(path):
@@ -68,26 +58,26 @@ def test_videos_do_not_depend_on_workers_or_on_other_classes(ucf101, tmp_path):
 
 
 def test_class_splits_are_disjoint_and_wide_enough_for_five_ways():
-    train, val, test = (synthetic.CLASS_SPLITS[name] for name in ("train", "val", "test"))
-    assert sorted(train + val + test) == sorted(synthetic.MOTIONS)
-    assert len(synthetic.MOTIONS) >= 32 and min(len(val), len(test)) >= 6 and len(train) >= 20
+    train, val, test = (motions.CLASS_SPLITS[name] for name in ("train", "val", "test"))
+    assert sorted(train + val + test) == sorted(motions.MOTIONS)
+    assert len(motions.MOTIONS) >= 32 and min(len(val), len(test)) >= 6 and len(train) >= 20
 
 
-@pytest.mark.parametrize("motion", [name for name in synthetic.MOTIONS if name not in ("Shake", "Jump")])
+@pytest.mark.parametrize("motion", [name for name in motions.MOTIONS if name not in ("Shake", "Jump")])
 def test_sixteen_frames_follow_the_motion(motion):
     rng = np.random.default_rng(0)
     for _ in range(50):
-        pose = synthetic.MOTIONS[motion](np.linspace(0, 1, 16), rng.uniform)
-        step = synthetic.Pose(*(np.diff(np.broadcast_to(field, 16)) for field in pose))
+        pose = motions.MOTIONS[motion](np.linspace(0, 1, 16), rng.uniform)
+        step = motions.Pose(*(np.diff(np.broadcast_to(field, 16)) for field in pose))
         assert np.hypot(step.x, step.y).max() < 1 / 5 and np.abs(step.turn).max() < 1 / 7
 
 
-@pytest.mark.parametrize("background", synthetic.BACKGROUNDS)
+@pytest.mark.parametrize("background", motions.BACKGROUNDS)
 def test_neither_colour_nor_size_nor_place_tells_the_class(background):
     """The class explains next to nothing of the variance of what a frame shows (by chance a sixtieth)."""
     rng, features = np.random.default_rng(0), []
     for motion in ("SlideRight", "SlideUp", "RotateClockwise", "OrbitClockwise", "PulseSlow", "Shake"):
-        clips = np.stack([synthetic.render(motion, rng, 2, 48, 64, background=background) for _ in range(60)])
+        clips = np.stack([motions.render(motion, rng, 2, 48, 64, background=background) for _ in range(60)])
         shapes = clips[:, 0].max(-1) > 176  # shapes are brighter than every backdrop
         size = shapes.mean((1, 2))[:, None]
         place = [np.argwhere(shape).mean(0) for shape in shapes]
@@ -96,22 +86,6 @@ def test_neither_colour_nor_size_nor_place_tells_the_class(background):
         features.append(np.concatenate([size, place, colour, backdrop], 1))
     explained = np.mean(features, 1).var(0) / np.var(features, (0, 1))
     assert explained.max() < 0.08, explained
-
-
-@pytest.mark.parametrize(("name", "codec"), [("numbered.avi", "ffv1"), ("numbered.mp4", "h264")])
-def test_both_decoders_read_the_number_of_every_frame(tmp_path, name, codec):
-    synthetic.write_numbered_video(tmp_path / name, 300, codec=codec)
-    for clip in (decord_frames(tmp_path / name), ffmpeg_frames(tmp_path / name, 32, 96)):
-        np.testing.assert_array_equal(synthetic.frame_numbers(clip), np.arange(300))
-        np.testing.assert_array_equal(synthetic.frame_numbers(clip[::-1, ::-2]), np.arange(300)[::-1])
-    with pytest.raises(ValueError, match="neither black nor white"):
-        synthetic.frame_numbers(clip // 2 + 60)
-
-
-def test_numbered_h264_has_b_frames(tmp_path):
-    synthetic.write_numbered_video(tmp_path / "numbered.mp4", 40, codec="h264")
-    command = [get_ffmpeg_exe(), "-i", str(tmp_path / "numbered.mp4"), "-vf", "showinfo", "-f", "null", "-"]
-    assert "type:B" in subprocess.run(command, check=False, capture_output=True, text=True).stderr
 
 
 def test_kinetics_layout(tmp_path):
@@ -126,27 +100,6 @@ def test_kinetics_layout(tmp_path):
             start, end = int(row["time_start"]), int(row["time_end"])
             named.add(tmp_path / split / f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4")
     assert named == set(tmp_path.rglob("*.mp4")) and len(decord_frames(named.pop())) >= 7
-
-
-def test_bad_videos_are_as_bad_as_promised(tmp_path):
-    paths = synthetic.write_bad_videos(tmp_path / "bad")
-    assert paths.keys() == synthetic.BAD_VIDEOS.keys()
-    shapes = {
-        "odd_size.avi": (32, 47, 33, 3),
-        "one_frame.mp4": (1, 48, 64, 3),
-        "rotated.mp4": (32, 64, 48, 3),
-    }
-    for name, verdict in synthetic.BAD_VIDEOS.items():
-        shape = shapes.get(name, (32, 48, 64, 3))
-        if verdict == "good":
-            assert ffmpeg_frames(paths[name], *shape[1:3]).shape == shape, name
-        if verdict == "bad":
-            assert len(ffmpeg_frames(paths[name], 1, 1)) == 0, name
-            with pytest.raises((RuntimeError, DECORDError)):
-                decord_frames(paths[name])
-    upright = ffmpeg_frames(paths["announces_more.avi"], 48, 64).astype(int)  # the same clip
-    turned = ffmpeg_frames(paths["rotated.mp4"], 64, 48)
-    assert np.abs(np.rot90(upright, axes=(1, 2)) - turned).mean() < 4
 
 
 def run(*arguments):

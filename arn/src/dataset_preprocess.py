@@ -1,0 +1,109 @@
+"""Check UCF101 and decode every video once into small JPEG frames, which training reads many times as fast.
+
+    python src/dataset_preprocess.py --source_data_dir UCF101 --output_dir UCF101_frames --size 128 128
+
+`<Class>/<video>.avi` becomes the folder `<Class>/<video>` of 000000.jpg, 000001.jpg, ... Frames are squashed to the size
+that training wants, so that training sees the same pixels up to JPEG. Sources stay as they are. Run again, it goes on
+where it stopped. Exit status 1 when a video could not be decoded.
+"""
+import argparse
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
+
+from shared_utils.config import UserError  # noqa: E402
+from shared_utils.datasets import class_folders, ucf101, video_id  # noqa: E402
+from shared_utils.metrics import writable_folder  # noqa: E402
+from shared_utils.transforms import VideoResize  # noqa: E402
+from shared_utils.video import VideoError, decode, probe  # noqa: E402
+
+import cv2  # noqa: E402  # isort: skip
+from tqdm import tqdm  # noqa: E402
+
+CHUNK = 512  # frames in memory at a time
+
+
+def write_frames(video, folder, size, quality):
+    """Decode `video` into numbered JPEG frames of `size` (height, width) in `folder`, which appears when complete.
+
+    Returns the number of frames. Raises VideoError, and UserError where nothing can be written.
+    """
+    count, resize = probe(video).frames, VideoResize(list(size))
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        for start in range(0, count, CHUNK):
+            clip = resize(decode(video, range(start, min(start + CHUNK, count))), None)
+            for number, frame in enumerate(clip, start):
+                path = partial / f"{number:06d}.jpg"
+                if not cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]):
+                    raise UserError(f"cannot write {path}")
+        os.replace(partial, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    return count
+
+
+def preprocess(source, output, size, quality, workers):
+    """Frames of every video of the data set `source` below `output`: ({video: reason} of the bad ones, written)."""
+    folders, output = class_folders(source), writable_folder(output)
+    if output.resolve() == Path(source).resolve():
+        raise UserError("--output_dir is the source: frames go to a folder of their own")
+    todo = {path: output / video_id(path) for paths in folders.values() for path in paths}
+    todo = {path: folder for path, folder in todo.items() if path.is_file() and not folder.is_dir()}
+    bad, written = {}, 0
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(write_frames, path, folder, size, quality): path for path, folder in todo.items()}
+        try:
+            for job in tqdm(as_completed(jobs), "videos", len(jobs), disable=not sys.stderr.isatty()):
+                try:
+                    job.result()
+                    written += 1
+                except VideoError as error:
+                    bad[jobs[job]] = error.reason
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return bad, written
+
+
+def check_lists(source, output):
+    """Report what UCF101's official lists name and the disk lacks, and copy the lists to the output."""
+    lists = Path(source) / "ucfTrainTestlist"
+    if not lists.is_dir():
+        print(f"no official lists in {source}: their videos were not checked")
+        return
+    shutil.copytree(lists, Path(output) / lists.name, dirs_exist_ok=True)
+    for split in ("train", "test"):
+        if (lists / f"{split}list01.txt").is_file():
+            videos, missing = ucf101(source, split)
+            print(f"official {split} list 1: {len(videos)} videos on disk, {len(missing)} missing")
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source_data_dir", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args(argv)
+    if min(args.size) < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
+        raise UserError("--size and --workers must be at least 1, --quality 1 to 100")
+    bad, written = preprocess(args.source_data_dir, args.output_dir, args.size, args.quality, args.workers)
+    check_lists(args.source_data_dir, args.output_dir)
+    for path, reason in sorted(bad.items()):
+        print(f"bad video {path}: {reason}")
+    print(f"{written} videos written to {args.output_dir}, {len(bad)} bad")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

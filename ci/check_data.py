@@ -1,0 +1,120 @@
+"""List every bad, missing or duplicate video of a data set before anyone trains: `python ci/check_data.py DATA`.
+
+bad: no decoder reads it (the reason is told). missing: an official list names it (ucfTrainTestlist/*list*.txt,
+kinetics-400_*.csv) and it is not there. duplicate: the same bytes as another file. Status 1 where a video is bad;
+missing and duplicate ones are told, and with --strict they are errors too: published copies of Kinetics-400 lack
+videos and hold some twice, and training does without. Nothing is moved or deleted.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from shared_utils.metrics import sha256
+from shared_utils.video import SUFFIXES, VideoError, probe
+
+
+def videos(root):
+    """Relative paths of all videos under `root`, sorted: files by their suffix, and folders of JPEG frames."""
+    found = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folder = Path(place).relative_to(root)
+        if any(name.endswith(".jpg") for name in names):
+            found.append(folder)
+        found += [folder / name for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+    return sorted(path.as_posix() for path in found)
+
+
+def listed(root):
+    """{relative path: list that names it} of UCF101's and Kinetics-400's official lists. ValueError."""
+    named = {}
+    for path in sorted((root / "ucfTrainTestlist").glob("*list*.txt")):
+        for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+            named.setdefault(line.split()[0], path.name)
+    for path in sorted(root.glob("kinetics-400_*.csv")):
+        with path.open(newline="", encoding="utf-8") as table:
+            for row in csv.DictReader(table):
+                try:
+                    name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
+                    named.setdefault(f"{row['split']}/{name}", path.name)
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(f"{path} is no list of Kinetics-400: {error!r} in {dict(row)}") from None
+    return named
+
+
+def fingerprint(path):
+    """SHA-256 of a file, or of the frames of a folder one after the other."""
+    if path.is_file():
+        return sha256(path)
+    digest = hashlib.sha256()
+    for frame in sorted(path.glob("*.jpg")):
+        digest.update(sha256(frame).encode())
+    return digest.hexdigest()
+
+
+def examine(path):
+    """(fingerprint, reason why it cannot be decoded or "")."""
+    try:
+        probe(path)
+    except VideoError as error:
+        return fingerprint(path), error.reason
+    return fingerprint(path), ""
+
+
+def check(root, workers):
+    """{"bad": {path: reason}, "missing": {path: list}, "duplicate": {path: the same as}, "videos": count}."""
+    names, bad, same = videos(root), {}, defaultdict(list)
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(examine, (root / name for name in names))
+        for name, (digest, reason) in zip(names, tqdm(results, total=len(names), unit="video")):
+            same[digest].append(name)
+            if reason:
+                bad[name] = reason
+    # Frames that dataset_preprocess made stand for the file: Class/v_x for Class/v_x.avi.
+    there = {*names, *(str(Path(name).with_suffix("")) for name in names)}
+    named = listed(root)
+    missing = {name: named[name] for name in named if not there & {name, str(Path(name).with_suffix(""))}}
+    duplicate = {name: first for first, *others in same.values() for name in others}
+    return {"videos": len(names), "bad": bad, "missing": missing, "duplicate": dict(sorted(duplicate.items()))}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of the data set")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="videos to decode at once")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings here as well")
+    parser.add_argument("--strict", action="store_true", help="missing and duplicate videos are errors, too")
+    args = parser.parse_args()
+    try:
+        if not args.data.is_dir() or args.workers < 1:
+            raise ValueError("--workers is at least 1" if args.data.is_dir() else f"no such folder: {args.data}")
+        found = check(args.data, args.workers)
+        if not found["videos"]:
+            raise ValueError(f"no videos in {args.data}")
+        if args.json:
+            args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    words = {"bad": "", "missing": "named by ", "duplicate": "the same as "}
+    for kind, word in words.items():
+        for name, what in found[kind].items():
+            print(f"{kind}: {name}: {word}{what}")
+    counts = ", ".join(f"{len(found[kind])} {kind}" for kind in words)
+    print(f"{found['videos']} videos in {args.data}: {counts}")
+    sys.exit(bool(found["bad"] or args.strict and (found["missing"] or found["duplicate"])))
+
+
+if __name__ == "__main__":
+    main()
