@@ -4,6 +4,7 @@ authors: a PyTorch state dict with the modules of the paper's code (feature_enco
 relation_network); needs requirements-convert.txt. zjut: the checkpoint of the published MindSpore port.
 Both have spatial attention alone, added to 1: use the result with -c authors_config.yaml.
 """
+
 import argparse
 import pickle
 import sys
@@ -15,7 +16,12 @@ from shared_utils import checkpoint
 from shared_utils.config import UserError
 from src.network import ARN
 
-TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+TORCH_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
 def authors_keys():
@@ -23,9 +29,10 @@ def authors_keys():
     keys = {}
     for layer in range(4):
         source = f"feature_encoder.layer{layer + 1}"
-        keys.update(_unit(f"{source}.0", f"{source}.1", f"descriptor.encoder.{layer}", "norm.bn2d", TORCH_NORM))
-        source = f"relation_network.layer{layer + 1}"
-        keys.update(_unit(f"{source}.0", f"{source}.1", f"relation.layer{layer + 1}", "norm", TORCH_NORM))
+        target = f"descriptor.encoder.{layer}"
+        keys.update(_unit(f"{source}.0", f"{source}.1", target, "norm.bn2d", TORCH_NORM))
+        source, target = f"relation_network.layer{layer + 1}", f"relation.layer{layer + 1}"
+        keys.update(_unit(f"{source}.0", f"{source}.1", target, "norm", TORCH_NORM))
     source = "spatial_detector.sd1"
     keys.update(_unit(f"{source}.0", f"{source}.1", "descriptor.spatial.layer1", "norm.bn2d", TORCH_NORM))
     keys.update(_unit(f"{source}.4", f"{source}.5", "descriptor.spatial.layer2", "norm.bn2d", TORCH_NORM))
@@ -47,7 +54,9 @@ def zjut_keys():
         keys.update(_unit(f"{source}.0", f"{source}.1", f"relation.layer{layer + 1}", "norm", norm2d))
     for layer in (1, 2):
         source = f"backbone.spatial_detector.layer{layer}.features"
-        keys.update(_unit(f"{source}.0", f"{source}.1", f"descriptor.spatial.layer{layer}", "norm.bn2d", norm3d))
+        keys.update(
+            _unit(f"{source}.0", f"{source}.1", f"descriptor.spatial.layer{layer}", "norm.bn2d", norm3d)
+        )
     keys.update(_affine("backbone.spatial_detector.conv3d", "descriptor.spatial.score"))
     keys.update(_affine("head.relation_network.fc1", "relation.fc1"))
     keys.update(_affine("head.relation_network.fc2", "relation.fc2"))
@@ -55,8 +64,10 @@ def zjut_keys():
 
 
 def _unit(conv, norm, target, target_norm, norm_names):
-    return {**_affine(conv, f"{target}.conv"),
-            **{f"{norm}.{name}": f"{target}.{target_norm}.{ours}" for name, ours in norm_names.items()}}
+    return {
+        **_affine(conv, f"{target}.conv"),
+        **{f"{norm}.{name}": f"{target}.{target_norm}.{ours}" for name, ours in norm_names.items()},
+    }
 
 
 def _affine(source, target):
@@ -66,7 +77,8 @@ def _affine(source, target):
 def convert(tensors, keys):
     """({our name: array}, names that keep their initialisation) from {key: array}.
 
-    Raises UserError with every unknown and missing key; the convolution biases alone may be missing, all of them.
+    Raises UserError with every unknown and missing key; the convolution biases alone may be missing, all of
+    them.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     missing = [name for name in keys if name not in tensors]
@@ -97,7 +109,8 @@ def read_mindspore(path):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("source", type=Path)
     parser.add_argument("dest", type=Path)
     parser.add_argument("--layout", choices=("authors", "zjut"), required=True)

@@ -1,4 +1,6 @@
-"""Few-shot accuracy of a checkpoint on unseen classes: python eval.py -c FILE.yaml [--section.key=value ...]."""
+"""Few-shot accuracy of a checkpoint on unseen classes: python eval.py -c FILE.yaml [--section.key=value
+...]."""
+
 from pathlib import Path
 
 from shared_utils import metrics, training
@@ -6,7 +8,7 @@ from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from shared_utils.datasets import read_label_map
 from src.dataset import Videos
-from src.episodes import check_classes
+from src.episodes import check_classes, check_positive
 from src.evaluation import EncodedVideos, accuracy
 from src.network import ARN
 
@@ -15,6 +17,9 @@ def main(config):
     training.start(config)
     section, dataset, way = config.eval, config.data_loader.eval.dataset, config.model.way
     videos = Videos(config.data_loader.eval, dataset.split)
+    check_positive(
+        {"eval.episodes": section.episodes, "data_loader.eval.dataset.batch_size": dataset.batch_size}
+    )
     for shot in section.shots:
         check_classes(videos.groups, way, shot, section.query, videos.names)
     output = metrics.writable_folder(section.output_dir)
@@ -23,35 +28,62 @@ def main(config):
     load_weights(network, section.pretrained_model)
     trained_on = classes_trained_on(section.pretrained_model) & set(videos.names)
     if trained_on:
-        print(f"note: {len(trained_on)} of these {len(videos.names)} classes were trained on ({min(trained_on)}, ...): "
-              "this is not the accuracy on unseen classes")
+        print(
+            f"note: {len(trained_on)} of these {len(videos.names)} classes were trained on "
+            f"({min(trained_on)}, ...): this is not the accuracy on unseen classes"
+        )
 
-    encoded = EncodedVideos(network, videos, dataset.batch_size, dataset.num_parallel_workers, section.leave_out_bad,
-                            progress=True)
+    encoded = EncodedVideos(
+        network,
+        videos,
+        dataset.batch_size,
+        dataset.num_parallel_workers,
+        section.leave_out_bad,
+        progress=True,
+    )
     bad = int((~encoded.good).sum())
-    print(f"{len(encoded.good)} videos of {len(videos.names)} classes, {bad} of them bad and "
-          f"{'left out' if section.leave_out_bad else 'counted as wrong'}")
+    print(
+        f"{len(encoded.good)} videos of {len(videos.names)} classes, {bad} of them bad and "
+        f"{'left out' if section.leave_out_bad else 'counted as wrong'}"
+    )
     results = {}
     for shot in section.shots:
         name = f"{way}_way_{shot}_shot"
         labels, predictions = encoded.episodes(way, shot, section.query, section.episodes, config.seed)
         mean, half = accuracy(labels, predictions)
-        print(f"{way}-way {shot}-shot: {100 * mean:.2f} +- {100 * half:.2f} % over {section.episodes} episodes")
+        print(
+            f"{way}-way {shot}-shot: {100 * mean:.2f} +- {100 * half:.2f} % over {section.episodes} episodes"
+        )
         results[name] = {"accuracy": mean, "interval95": half}
         known = predictions >= 0
         table = metrics.confusion(labels[known], predictions[known], len(videos.names))
         metrics.write_confusion(output, name, table, videos.names)
-    told = {"model": "ARN", "dataset": dataset.path, "class_split": dataset.class_split, "split": dataset.split,
-            "classes": len(videos.names), "classes_trained_on": len(trained_on), "videos": len(encoded.good),
-            "bad_videos": bad, "bad_left_out": section.leave_out_bad, "frames": dataset.seq,
-            "seq_mode": dataset.seq_mode, "views": 1, "query": section.query, "episodes": section.episodes,
-            "distinct_groups": dataset.distinct_groups, "seed": config.seed, "results": results}
+    told = {
+        "model": "ARN",
+        "dataset": dataset.path,
+        "class_split": dataset.class_split,
+        "split": dataset.split,
+        "classes": len(videos.names),
+        "classes_trained_on": len(trained_on),
+        "videos": len(encoded.good),
+        "bad_videos": bad,
+        "bad_left_out": section.leave_out_bad,
+        "frames": dataset.seq,
+        "seq_mode": dataset.seq_mode,
+        "views": 1,
+        "query": section.query,
+        "episodes": section.episodes,
+        "distinct_groups": dataset.distinct_groups,
+        "seed": config.seed,
+        "results": results,
+    }
     metrics.write_results(Path(output) / "results.json", told, section.pretrained_model)
     print({f"{name}_Accuracy": round(result["accuracy"], 4) for name, result in results.items()})
 
 
 def classes_trained_on(checkpoint):
-    """Class names of the label map beside a checkpoint; none where there is no map, as beside a converted one."""
+    """Class names of the label map beside a checkpoint; none where there is no map, as beside a converted
+    one."""
     path = Path(checkpoint).with_suffix(".labels.json")
     return set(read_label_map(path)) if path.exists() else set()
 

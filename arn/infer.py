@@ -1,8 +1,10 @@
-"""Which of the support's classes does each query show: python infer.py -c FILE.yaml [--section.key=value ...].
+"""Which of the support's classes does each query show: python infer.py -c FILE.yaml [--section.key=value
+...].
 
-infer.image_path names a folder with support/<class>/* and query/* (or query/<class>/* where the truth is known);
-without it an episode is drawn from data_loader.eval.
+infer.image_path names a folder with support/<class>/* and query/* (or query/<class>/* where the truth is
+known); without it an episode is drawn from data_loader.eval.
 """
+
 import json
 from pathlib import Path
 
@@ -48,21 +50,35 @@ def main(config):
             continue
         scores = relate(network, prototypes, describe(network, reader, frames))
         best = int(scores.argmax())
-        entry.update(predicted=names[best], score=float(scores[best]), scores=dict(zip(names, map(float, scores))),
-                     gif=f"{number:03d}_{Path(path).stem}.gif")
+        entry.update(
+            predicted=names[best],
+            score=float(scores[best]),
+            scores=dict(zip(names, map(float, scores))),
+            gif=f"{number:03d}_{Path(path).stem}.gif",
+        )
         print(f"{Path(path).name:40} {names[best]:{width}} {scores[best]:.3f}  {truth or 'unknown'}")
         write_gif(output / entry["gif"], frames, caption(entry))
-    (output / "predictions.json").write_text(json.dumps(
-        {"support": {name: list(map(str, support[name])) for name in names}, "predictions": predictions},
-        indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (output / "predictions.json").write_text(
+        json.dumps(
+            {"support": {name: list(map(str, support[name])) for name in names}, "predictions": predictions},
+            indent=2,
+            ensure_ascii=False,
+        )
+        + "\n",
+        encoding="utf-8",
+    )
     right = sum(entry.get("predicted") == entry["truth"] for entry in predictions)
     known = sum(entry["truth"] is not None for entry in predictions)
-    print(f"{len(predictions)} queries" + (f", {right} of {known} right" if known else "") +
-          f"; predictions.json and a GIF for each in {output}")
+    print(
+        f"{len(predictions)} queries"
+        + (f", {right} of {known} right" if known else "")
+        + f"; predictions.json and a GIF for each in {output}"
+    )
 
 
 def folder_episode(folder):
-    """({class: [path]}, [(path, true class or None)]) of a folder with support/ and query/. Raises UserError."""
+    """({class: [path]}, [(path, true class or None)]) of a folder with support/ and query/. Raises
+    UserError."""
     folder = Path(folder)
     support = class_folders(folder / "support")
     queries = [(path, None) for path in video_files(folder / "query")]
@@ -85,7 +101,8 @@ def drawn_episode(config):
 
 
 def prototype(network, reader, name, paths):
-    """Mean descriptor (C, C) of the readable support clips of one class. Raises UserError where there is none."""
+    """Mean descriptor (C, C) of the readable support clips of one class. Raises UserError where there is
+    none."""
     descriptors = []
     for path in paths:
         try:
@@ -108,11 +125,12 @@ def relate(network, prototypes, descriptor):
 
 
 def caption(entry):
-    """Lines for the GIF: the prediction with its score, green where right, and the truth where it is known."""
+    """Lines for the GIF: the prediction with its score, green where right, and the truth where it is
+    known."""
     truth = entry["truth"]
     colour = WHITE if truth is None else GREEN if truth == entry["predicted"] else RED
     lines = [(f"{entry['predicted']} {entry['score']:.2f}", colour)]
-    return lines + [(f"truth: {truth}", WHITE)] if truth else lines
+    return [*lines, (f"truth: {truth}", WHITE)] if truth else lines
 
 
 if __name__ == "__main__":

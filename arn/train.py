@@ -1,14 +1,16 @@
 """Train ARN on episodes: python train.py -c FILE.yaml [--section.key=value ...]."""
+
 from mindspore.train import FixedLossScaleManager, Model
+
+from shared_utils import optim, training
+from shared_utils.checkpoint import load_weights
+from shared_utils.config import run
 from src.dataset import Episodes, Videos, episode_dataset
+from src.episodes import check_classes, check_positive
 from src.evaluation import EncodedVideos, accuracy, first_clip
 from src.loss import ARNLoss
 from src.network import ARN, SelfSupervisionHead
 from src.self_supervision import Augmentation
-
-from shared_utils import training
-from shared_utils.checkpoint import load_weights
-from shared_utils.config import run
 
 
 def main(config):
@@ -30,19 +32,38 @@ def main(config):
     loss = ARNLoss(network, head, **config.loss)
 
     steps = dataset.episodes // ranks
-    rates = training.learning_rates(config.learning_rate, steps, config.train.epochs)
-    optimizer = training.optimizer(config.optimizer, loss.trainable_params(), rates)
+    rates = optim.learning_rates(config.learning_rate, steps, config.train.epochs)
+    optimizer = optim.optimizer(config.optimizer, loss.trainable_params(), rates)
 
     def validate():
-        encoded = EncodedVideos(network, unseen, validation.dataset.batch_size, validation.dataset.num_parallel_workers)
-        mean, half = accuracy(*encoded.episodes(config.model.way, config.model.shot, config.eval.query,
-                                                config.train.eval_episodes, config.seed))
+        encoded = EncodedVideos(
+            network, unseen, validation.dataset.batch_size, validation.dataset.num_parallel_workers
+        )
+        mean, half = accuracy(
+            *encoded.episodes(
+                config.model.way,
+                config.model.shot,
+                config.eval.query,
+                config.train.eval_episodes,
+                config.seed,
+            )
+        )
         loss.set_train(True)
         return mean, f"{config.model.way}-way {config.model.shot}-shot accuracy {mean:.4f} +- {half:.4f}"
 
-    unseen = Videos(validation, config.train.eval_split) if config.train.eval_epochs else None
-    job = training.Run(config.train, "arn", network, loss, optimizer, steps, videos.labels(),
-                       unseen and validate, rank)
+    unseen = None
+    if config.train.eval_epochs:
+        unseen = Videos(validation, config.train.eval_split)
+        check_classes(unseen.groups, config.model.way, config.model.shot, config.eval.query, unseen.names)
+        check_positive(
+            {
+                "train.eval_episodes": config.train.eval_episodes,
+                "data_loader.eval.dataset.batch_size": validation.dataset.batch_size,
+            }
+        )
+    job = training.Run(
+        config.train, "arn", network, loss, optimizer, steps, videos.labels(), unseen and validate, rank
+    )
     if job.epochs_left() == 0:
         print(f"nothing to train: all {config.train.epochs} epochs are done")
         return

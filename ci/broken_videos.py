@@ -1,6 +1,6 @@
 """Videos to test decoders with: frames that show their number, and files that are broken in every known way.
 
-    python ci/broken_videos.py DEST    # truncated, empty, rotated, ... : the files of BAD_VIDEOS
+python ci/broken_videos.py DEST    # truncated, empty, rotated, ... : the files of BAD_VIDEOS
 """
 
 import argparse

@@ -1,9 +1,11 @@
-"""List every bad, missing or duplicate video of a data set before anyone trains: `python ci/check_data.py DATA`.
+"""List every bad, missing or duplicate video of a data set before anyone trains.
 
-bad: no decoder reads it (the reason is told). missing: an official list names it (ucfTrainTestlist/*list*.txt,
-kinetics-400_*.csv) and it is not there. duplicate: the same bytes as another file. Status 1 where a video is bad;
-missing and duplicate ones are told, and with --strict they are errors too: published copies of Kinetics-400 lack
-videos and hold some twice, and training does without. Nothing is moved or deleted.
+    python ci/check_data.py DATA [--workers N] [--json FILE] [--strict]
+
+bad: no decoder reads it, and why. missing: an official list names it (ucfTrainTestlist/*list*.txt or
+kinetics-400_*.csv) and it is not there. duplicate: the same bytes as another file. Status 1 where one is bad.
+Missing and duplicate ones are only told, unless --strict makes them errors: every copy of Kinetics-400 lacks
+videos and has some twice, and training does without. Nothing is moved or deleted.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from shared_utils.video import SUFFIXES, VideoError, probe
 
 
 def videos(root):
-    """Relative paths of all videos under `root`, sorted: files by their suffix, and folders of JPEG frames."""
+    """Relative paths of all videos under `root`, sorted: files by suffix, and folders of JPEG frames."""
     found = []
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -42,13 +44,14 @@ def listed(root):
         for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
             named.setdefault(line.split()[0], path.name)
     for path in sorted(root.glob("kinetics-400_*.csv")):
+        split = path.stem.split("_")[1]  # the folder; the list's own column says "validate" for val
         with path.open(newline="", encoding="utf-8") as table:
             for row in csv.DictReader(table):
                 try:
                     name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
-                    named.setdefault(f"{row['split']}/{name}", path.name)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise ValueError(f"{path} is no list of Kinetics-400: {error!r} in {dict(row)}") from None
+                except (KeyError, TypeError, ValueError):
+                    raise ValueError(f"{path} is no list of Kinetics-400: {dict(row)}") from None
+                named.setdefault(f"{split}/{name}", path.name)
     return named
 
 
@@ -76,7 +79,7 @@ def check(root, workers):
     names, bad, same = videos(root), {}, defaultdict(list)
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(examine, (root / name for name in names))
-        for name, (digest, reason) in zip(names, tqdm(results, total=len(names), unit="video")):
+        for name, (digest, reason) in zip(names, tqdm(results, total=len(names), unit="video", disable=None)):
             same[digest].append(name)
             if reason:
                 bad[name] = reason
@@ -84,8 +87,8 @@ def check(root, workers):
     there = {*names, *(str(Path(name).with_suffix("")) for name in names)}
     named = listed(root)
     missing = {name: named[name] for name in named if not there & {name, str(Path(name).with_suffix(""))}}
-    duplicate = {name: first for first, *others in same.values() for name in others}
-    return {"videos": len(names), "bad": bad, "missing": missing, "duplicate": dict(sorted(duplicate.items()))}
+    duplicate = dict(sorted((name, first) for first, *others in same.values() for name in others))
+    return {"videos": len(names), "bad": bad, "missing": missing, "duplicate": duplicate}
 
 
 def main():
@@ -98,8 +101,10 @@ def main():
     parser.add_argument("--strict", action="store_true", help="missing and duplicate videos are errors, too")
     args = parser.parse_args()
     try:
-        if not args.data.is_dir() or args.workers < 1:
-            raise ValueError("--workers is at least 1" if args.data.is_dir() else f"no such folder: {args.data}")
+        if args.workers < 1:
+            raise ValueError("--workers is at least 1")
+        if not args.data.is_dir():
+            raise ValueError(f"no such folder: {args.data}")
         found = check(args.data, args.workers)
         if not found["videos"]:
             raise ValueError(f"no videos in {args.data}")
@@ -113,7 +118,7 @@ def main():
             print(f"{kind}: {name}: {word}{what}")
     counts = ", ".join(f"{len(found[kind])} {kind}" for kind in words)
     print(f"{found['videos']} videos in {args.data}: {counts}")
-    sys.exit(bool(found["bad"] or args.strict and (found["missing"] or found["duplicate"])))
+    sys.exit(bool(found["bad"] or (args.strict and (found["missing"] or found["duplicate"]))))
 
 
 if __name__ == "__main__":

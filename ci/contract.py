@@ -134,7 +134,7 @@ def other_models(root, path):
 
 
 def models_and_their_parts(root, path):
-    return {*models(root), "src", "ci", "train", "eval", "infer", "export", "convert"}
+    return {*models(root), "src", "train", "eval", "infer", "export", "convert"}
 
 
 def programs(root, path):

@@ -1,8 +1,8 @@
 """Make the one folder that a ModelArts job uploads: `python ci/pack.py MODEL DEST` makes DEST/MODEL.
 
-In it are the model, shared_utils as a folder of its own, all requirements in one file, VERSION and LICENSE; not
-in it are tests, data, and what runs left behind. Packing again replaces what packing made and leaves any other
-file in DEST/MODEL alone.
+In it are the model, shared_utils as a folder of its own, all requirements in one file, VERSION and LICENSE;
+not in it are tests, data, links, and what runs left behind. Packing again replaces what packing made and
+leaves any other file in DEST/MODEL alone.
 """
 
 import argparse
@@ -38,36 +38,33 @@ def files(folder, patterns):
 
 
 def requirements(path):
-    """The requirements of a file and of those that it names by -r, each once. ValueError for two versions of one."""
+    """The requirements of a file and of those it names by -r, each once. ValueError for two of one name."""
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
-        line = line.split("#")[0].strip()
-        if line.startswith("-r"):
-            lines = requirements(path.parent / line[2:].strip())
-        else:
-            lines = [line] if line else []
-        for requirement in lines:
+        text = line.split("#")[0].strip()
+        for requirement in requirements(path.parent / text[2:].strip()) if text.startswith("-r") else [text]:
             key = requirement.split("==")[0], requirement.partition(";")[2]
             if found.setdefault(key, requirement) != requirement:
                 raise ValueError(f"{path} asks for both {found[key]} and {requirement}")
-    return list(found.values())
+    return list(filter(None, found.values()))
 
 
 def version(root):
     """What git calls the commit, with -dirty for a changed tree; unknown outside git."""
 
     def git(*arguments):
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False).stdout
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
 
-    if Path(git("rev-parse", "--show-toplevel").strip()) != root:
+    if Path(git("rev-parse", "--show-toplevel")) != root:
         return "unknown"
-    return git("describe", "--always", "--tags", "--dirty").strip() or "unknown"
+    return git("describe", "--always", "--tags", "--dirty") or "unknown"
 
 
 def claim(target):
-    """Make the folder `target`, or remove from an earlier product what packing made. ValueError for any other."""
+    """Make the folder `target`, or remove what packing made in it. ValueError if it is something else."""
     marker = target / MARKER
-    if target.is_symlink() or target.exists() and not marker.is_file():
+    if target.is_symlink() or (target.exists() and not marker.is_file()):
         raise ValueError(f"{target} exists and was not made by packing: name another folder")
     target.mkdir(parents=True, exist_ok=True)
     for name in json.loads(marker.read_text()) if marker.exists() else []:
@@ -86,9 +83,9 @@ def pack(root, model, dest):
         raise ValueError(f"{target} is inside of what is packed: name another folder")
     merged = "".join(f"{line}\n" for line in requirements(root / model / "requirements.txt"))
     patterns = left_out(root)
-    copies = {name: root / model / name for name in files(root / model, patterns)}
-    copies.update({f"shared_utils/{name}": root / "shared_utils" / name for name in files(root / "shared_utils", patterns)})
-    copies["LICENSE"] = root / "LICENSE"
+    copies = {"LICENSE": root / "LICENSE"}
+    for folder, prefix in ((root / model, ""), (root / "shared_utils", "shared_utils/")):
+        copies.update({prefix + name: folder / name for name in files(folder, patterns)})
     texts = {"requirements.txt": merged, "VERSION": f"{model} {version(root)}\n"}
     claim(target)
     (target / MARKER).write_text(json.dumps(sorted({*copies, *texts}), indent=1) + "\n")

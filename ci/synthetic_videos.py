@@ -108,7 +108,7 @@ def _write(dest, what, place, lists, *, workers=2, progress=False, **video):
 
     jobs = [(motion, number) for motion in classes for number in range(what["videos"])]
     with ThreadPoolExecutor(workers) as pool:
-        for _ in tqdm(pool.map(make, jobs), total=len(jobs), unit="video", disable=not progress):
+        for _ in tqdm(pool.map(make, jobs), total=len(jobs), unit="video", disable=None if progress else 1):
             pass
     for path, lines in lists.items():
         text = "".join(f"{line}\n" for line in lines)

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import re
 from pathlib import Path
 
 import mindspore as ms
@@ -20,7 +21,9 @@ def save(path, parameters, facts=None):
     temporary = path.with_name(f".{path.stem}-{os.getpid()}.ckpt")
     tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
     try:
-        ms.save_checkpoint(tensors, str(temporary), append_dict={"facts": json.dumps(facts or {})}, crc_check=True)
+        ms.save_checkpoint(
+            tensors, str(temporary), append_dict={"facts": json.dumps(facts or {})}, crc_check=True
+        )
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -54,11 +57,12 @@ def _tail(path):
 
 
 def load_weights(network, path, replace=()):
-    """Load the network's parameters from the checkpoint `path`, all of them, and return the checkpoint's facts.
+    """Load the network's parameters from the checkpoint `path`, all of them, and return the checkpoint's
+    facts.
 
-    Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their values.
-    The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected and
-    wrongly shaped tensor.
+    Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
+    values. The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected
+    and wrongly shaped tensor.
     """
     tensors, facts = load(path)
     wanted = {parameter.name: parameter for parameter in network.get_parameters()
@@ -71,19 +75,23 @@ def load_weights(network, path, replace=()):
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
-        raise UserError(f"{path} is not a checkpoint of this network, {len(faults)} tensors differ: {'; '.join(faults)}")
+        told = "; ".join(faults)
+        raise UserError(f"{path} is no checkpoint of this network, {len(faults)} tensors differ: {told}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
     return facts
 
 
 def newest(folder, prefix):
-    """(path, tensors, facts) of the last whole state of training in `folder`, or None; damaged files are told.
+    """(path, tensors, facts) of the last whole state of training in `folder`, or None; damaged files are
+    told.
 
     A state is what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors.
     """
-    paths = sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in paths:
+    def age(path):  # two states of one tick of the clock are told apart by their epoch and step
+        return path.stat().st_mtime_ns, *map(int, re.findall(r"\d+", path.stem)[-2:])
+
+    for path in sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=age, reverse=True):
         try:
             tensors, facts = load(path)
         except UserError as error:

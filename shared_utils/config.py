@@ -1,5 +1,6 @@
 """Closed, typed configuration: default_config.yaml, then a chosen YAML, then --section.key=value."""
 import difflib
+import re
 import sys
 from pathlib import Path
 
@@ -11,11 +12,21 @@ ALIASES = {"file_formate": "file_format"}
 
 
 class UserError(Exception):
-    """A mistake of the user's or of the machine's, told in one line: shown without a traceback, exit status 1."""
+    """A mistake of the user's or of the machine's, told in one line: shown without a traceback, exit status
+    1."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1e-3 as a number; PyYAML takes it for text."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
+                              list("-+0123456789"))
 
 
 def load(argv, default):
-    """Configuration of a program: the YAML `default`, overridden by -c FILE and its bases, then by --a.b=value.
+    """Configuration of a program: the YAML `default`, overridden by -c FILE and its bases, then by
+    --a.b=value.
 
     Every key must stand in `default`, with a value of the same type (null takes any type). Relative paths in
     `-c` are taken from the working directory, those in `base:` from the file that says it.
@@ -27,7 +38,8 @@ def load(argv, default):
     for path in _inheritance(config_path) if config_path else []:
         if path.resolve() != Path(default).resolve():
             _override(config, _flatten(_read_yaml(path), config), path)
-    _override(config, overrides, "the command line")
+    values = {key: _parse_value(key, text, _lookup(config, key)) for key, text in overrides.items()}
+    _override(config, values, "the command line")
     return config.lock()
 
 
@@ -51,7 +63,7 @@ def run(main, script):
 
 
 def _parse_argv(argv):
-    """Split the arguments into the path behind -c or --config_path (None without) and {dotted key: value}."""
+    """Split the arguments into the path behind -c or --config_path (None without) and {dotted key: text}."""
     config_path, overrides, rest = None, {}, list(argv)
     while rest:
         word = rest.pop(0)
@@ -59,29 +71,30 @@ def _parse_argv(argv):
         if key not in ("-c", "--config_path") and not (key.startswith("--") and len(key) > 2):
             raise UserError(f"argument {word!r} is not understood; use -c FILE.yaml and --section.key=value")
         if not equals:
-            if not rest:
+            if not rest or rest[0].startswith("--"):
                 raise UserError(f"argument {word} has no value")
             text = rest.pop(0)
         if key in ("-c", "--config_path"):
             config_path = Path(text)
         else:
-            overrides[key[2:]] = _parse_value(key, text)
+            overrides[key[2:]] = text
     return config_path, overrides
 
 
-def _parse_value(key, text):
+def _parse_value(key, text, old):
+    """What --key=text means: the text as it was typed where the configuration has text, otherwise YAML."""
     try:
-        return yaml.safe_load(text) if text else ""
-    except yaml.YAMLError as error:
-        raise UserError(f"{key}={text} is not a YAML value: {error}") from None
+        return yaml.load(text, _Loader) if text and not isinstance(old, str) else text
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
+        raise UserError(f"--{key}={text} is not a YAML value: {error}") from None
 
 
 def _read_yaml(path):
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path} does not parse as YAML: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no configuration: a mapping of sections is expected")

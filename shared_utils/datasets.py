@@ -11,8 +11,10 @@ from pathlib import Path
 from shared_utils.config import UserError
 from shared_utils.video import SUFFIXES
 
-REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at "
-          "https://www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR")
+REMEDY = (
+    "name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at "
+    "https://www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR"
+)
 
 # id: unique in the data set, "Class/v_Class_g01_c01"; path: a video file, or a folder of its frames as JPEG.
 Video = namedtuple("Video", "id path label")
@@ -26,13 +28,13 @@ def class_folders(root):
     """
     root = Path(root)
     if not root.is_dir():
-        raise UserError(f"no data set at {root}, where one folder of videos for each class is expected: {REMEDY}")
+        raise UserError(f"no data set, one folder of videos for each class, at {root}: {REMEDY}")
     found = {}
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
         if paths := video_files(folder):
             found[folder.name] = paths
     if not found:
-        raise UserError(f"no videos in {root}: files {', '.join(SUFFIXES)} in one folder for each class are expected")
+        raise UserError(f"no videos in {root}: one folder for each class is expected, {', '.join(SUFFIXES)}")
     return found
 
 
@@ -61,7 +63,8 @@ def video_id(path):
 
 
 def group(path):
-    """The source that clips of one recording share: "Class/g07" by UCF101's _gNN_, else the video's own id."""
+    """The source that clips of one recording share: "Class/g07" by UCF101's _gNN_, else the video's own
+    id."""
     identity = video_id(path)
     found = re.search(r"_(g\d+)_c\d+$", identity)
     return f"{identity.split('/')[0]}/{found[1]}" if found else identity
@@ -74,8 +77,8 @@ def class_split(folders, names):
     """
     found = {name: folders[name] for name in names if name in folders}
     if not found:
-        raise UserError(f"none of the {len(names)} classes of the split is on disk; it begins with {names[0]}, "
-                        f"the data set with {next(iter(folders))}")
+        first = next(iter(folders))
+        raise UserError(f"none of the {len(names)} classes ({names[0]}, ...) is on disk ({first}, ...)")
     return found
 
 
@@ -103,7 +106,8 @@ def ucf101_labels(root):
 
 
 def ucf101(root, split, list_number=1):
-    """[Video] of UCF101's official list `split` ("train" or "test") number 1, 2 or 3, and the names not on disk.
+    """[Video] of UCF101's official list `split` ("train" or "test") number 1, 2 or 3, and the names not on
+    disk.
 
     The label is classInd.txt's for the folder, as the lists have it. Raises UserError.
     """
@@ -126,15 +130,21 @@ def ucf101(root, split, list_number=1):
 
 
 def write_label_map(path, labels):
-    """Write {class: id} as JSON, to stand beside a checkpoint."""
-    Path(path).write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write {class: id} as JSON, to stand beside a checkpoint, whole or not at all. Raises UserError."""
+    temporary = Path(path).with_name(f".{Path(path).name}-{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write the label map {path}: {error.strerror}") from None
 
 
 def read_label_map(path):
     """{class: id} from the file `path`. Raises UserError."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the label map {path}: {error}") from None
 
 
@@ -163,12 +173,12 @@ class BadVideos:
             self.paths.add(error.path)
             print(f"bad video {len(self.paths)}: {error}", file=sys.stderr, flush=True)
             if len(self.paths) > self.limit:
-                raise UserError(f"{len(self.paths)} videos cannot be decoded, max_bad_videos is {self.limit}; "
-                                f"the last: {error}")
+                raise UserError(f"{len(self.paths)} bad videos, max_bad_videos is {self.limit}; {error}")
 
 
 class Reading:
-    """Calls `read` in the workers of a mindspore.dataset, which would bury its UserError in a page of text."""
+    """Calls `read` in the workers of a mindspore.dataset, which would bury its UserError in a page of
+    text."""
 
     def __init__(self, read):
         self.read, self.error = read, None

@@ -13,13 +13,15 @@ from shared_utils.config import UserError
 
 
 def top_k(scores, labels, k):
-    """Whether the label is among the k best of (N, classes) scores: (N,) bool. Ties go to the lower class id."""
+    """Whether the label is among the k best of (N, classes) scores: (N,) bool. Ties go to the lower class
+    id."""
     best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
     return (best == np.asarray(labels)[:, None]).any(axis=1)
 
 
 def mean_interval(values):
-    """Mean of (N,) values and the half width of its 95% interval, 1.96 standard errors (nan for one value)."""
+    """Mean of (N,) values and the half width of its 95% interval, 1.96 standard errors (nan for one
+    value)."""
     values = np.asarray(values, dtype=np.float64)
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(half)
@@ -52,7 +54,9 @@ def write_confusion(folder, stem, matrix, names):
             rows.writerow([name, int(row.sum()), "" if np.isnan(share) else f"{share:.4f}"])
     side = min(20.0, 2.5 + 0.28 * len(names))
     figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
-    image = axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="viridis")
+    image = axes.imshow(
+        matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="viridis"
+    )
     if len(names) <= 60:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
@@ -64,12 +68,23 @@ def write_confusion(folder, stem, matrix, names):
 
 
 def write_results(path, results, checkpoint=""):
-    """Write the dict `results` as JSON, with the versions and the SHA-256 of the checkpoint file beside it."""
+    """Write the dict `results` as JSON (nan as null), with the versions and the checkpoint file's SHA-256.
+
+    Raises UserError where it cannot be written.
+    """
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
-    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": sha256(checkpoint) if checkpoint else "",
-            "versions": {"python": platform.python_version(), **versions}}
+    told = {
+        **results,
+        "checkpoint": str(checkpoint),
+        "checkpoint_sha256": sha256(checkpoint) if checkpoint else "",
+        "versions": {"python": platform.python_version(), **versions},
+    }
+    told = json.loads(json.dumps(told), parse_constant=lambda name: None)
     writable_folder(Path(path).parent)
-    Path(path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        Path(path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def sha256(path):
@@ -82,7 +97,8 @@ def sha256(path):
 
 
 def writable_folder(path):
-    """Make the folder `path` where it is missing and return it. Raises UserError where it cannot be written."""
+    """Make the folder `path` where it is missing and return it. Raises UserError where it cannot be
+    written."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
 """Which frames of a video make a clip: pure functions of the frame count to index arrays.
 
 Each returns `seq` int64 indices in [0, count), in the order of time. Without `rng` the choice is the
-deterministic one of evaluation, in the middle of what training draws from. A video that is too short is
-looped.
+deterministic one of evaluation, in the middle of what training draws from. Of a video that is too short,
+average and discrete repeat frames in place, interval and part begin again at the start.
 """
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The running of a job: device and ranks, learning rate, optimizer, progress, the state that a run resumes from."""
+"""The running of a job: device and ranks, progress, the state that a run resumes from."""
 import math
 import os
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import communication, nn
+from mindspore import communication
 from mindspore.train import Callback
 from tqdm import tqdm
 
@@ -32,7 +32,8 @@ def start(config):
         ms.set_device(context.device_target, context.device_id)
     except (RuntimeError, ValueError) as error:
         reason = cuda.why_no_gpu() if context.device_target == "GPU" else ""
-        raise UserError(f"no {context.device_target} to run on: {reason or str(error).splitlines()[0]}") from None
+        reason = reason or str(error).splitlines()[0]
+        raise UserError(f"no {context.device_target} to run on: {reason}") from None
     random.seed(config.seed)
     np.random.seed(config.seed)
     ms.set_seed(config.seed)
@@ -40,37 +41,8 @@ def start(config):
         return 0, 1
     communication.init()
     rank, ranks = communication.get_rank(), communication.get_group_size()
-    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=ranks)
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks)
     return rank, ranks
-
-
-def learning_rates(section, steps_per_epoch, epochs):
-    """Learning rate of every step, a list of steps_per_epoch * epochs floats, by the YAML section learning_rate.
-
-    constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min,
-    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. Raises UserError.
-    """
-    shapes = {
-        "constant": lambda epoch: section.lr,
-        "step": lambda epoch: section.lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
-        "cosine_annealing": lambda epoch: section.eta_min + (section.lr - section.eta_min) * 0.5 * (
-            1 + math.cos(math.pi * min(1, epoch / (section.max_epoch or epochs))))}
-    if section.lr_scheduler not in shapes:
-        raise UserError(f"learning_rate.lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
-    warmup = section.warmup_epochs * steps_per_epoch
-    shape = shapes[section.lr_scheduler]
-    return [shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
-            for step in range(epochs * steps_per_epoch)]
-
-
-def optimizer(section, parameters, rates):
-    """The optimizer of the YAML section: SGD, Momentum or Adam with weight decay and a fixed loss scale."""
-    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": section.loss_scale}
-    if section.type == "Adam":
-        return nn.Adam(parameters, **common)
-    if section.type in ("SGD", "Momentum"):
-        return getattr(nn, section.type)(parameters, momentum=section.momentum, **common)
-    raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
 
 
 class Progress(Callback):
@@ -93,7 +65,7 @@ class Progress(Callback):
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self.bar.update()
         if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower learning_rate.lr may help")
+            raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower lr may help")
         if step % self.log_steps == 0 or step == self.run.steps_per_epoch:
             tqdm.write(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
 
@@ -106,16 +78,22 @@ class Progress(Callback):
                   f"{steps * self.clips / seconds:.1f} clips/s", flush=True)
 
 
+def _due(count, every):
+    return count > 0 and every > 0 and count % every == 0
+
+
 class Run(Callback):
     """Where a training run stands, and what it keeps in `train.ckpt_path`.
 
     `step` counts optimizer steps over all epochs and is the one truth: data order, learning rate and what is
-    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, at most keep_checkpoint_max of this run;
-    the weights of the best validation are prefix-best.ckpt. Files of earlier runs stay: the prefix gets
-    a number then.
+    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, at most keep_checkpoint_max of
+    this run; the weights of the best validation are prefix-best.ckpt. Files of earlier runs stay: the prefix
+    gets a number then.
     """
 
-    def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0):
+    def __init__(
+        self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0
+    ):
         """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
         `validate`: function to (score, text), the higher the better, or None. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
@@ -134,7 +112,7 @@ class Run(Callback):
 
     def epochs_left(self):
         """Epochs of steps_per_epoch steps until the end, the last one perhaps cut short."""
-        return math.ceil((self.total_steps - self.step) / self.steps_per_epoch)
+        return max(0, math.ceil((self.total_steps - self.step) / self.steps_per_epoch))
 
     def on_train_step_begin(self, run_context):
         """Count the step."""
@@ -144,11 +122,11 @@ class Run(Callback):
         """Validate and save where it is time."""
         epoch, step = self.position()
         last = self.step == self.total_steps
-        due = last or step == self.steps_per_epoch and epoch % self.section.save_checkpoint_epochs == 0
-        if self.validate and (last or step == self.steps_per_epoch and epoch % self.section.eval_epochs == 0):
+        ended = epoch if step == self.steps_per_epoch else 0
+        if self.validate and (last or _due(ended, self.section.eval_epochs)):
             self._keep_best(epoch)
-        if self.rank == 0 and (due or self.section.save_checkpoint_steps
-                               and self.step % self.section.save_checkpoint_steps == 0):
+        if self.rank == 0 and (last or _due(ended, self.section.save_checkpoint_epochs)
+                               or _due(self.step, self.section.save_checkpoint_steps)):
             self._save(f"{self.prefix}-{epoch}_{step}", self.state())
             self.kept.append(f"{self.prefix}-{epoch}_{step}")
             self._prune()
@@ -156,7 +134,8 @@ class Run(Callback):
             run_context.request_stop()
 
     def state(self):
-        """{name: Parameter} of all that the next step depends on: weights, statistics and the optimizer's tensors."""
+        """{name: Parameter} of all that the next step depends on: weights, statistics and the optimizer's
+        tensors."""
         parameters = [*self.trained.get_parameters(), *self.optimizer.get_parameters()]
         return {parameter.name: parameter for parameter in parameters if parameter.name != "learning_rate"}
 
@@ -173,8 +152,15 @@ class Run(Callback):
                 self._save(f"{self.prefix}-best", self.weights())
 
     def _save(self, name, parameters):
-        facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best, "run": self.id,
-                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
+        facts = {
+            "global_step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "best": self.best,
+            "run": self.id,
+            "prefix": self.prefix,
+            "kept": self.kept,
+            "weights": list(self.weights()),
+        }
         write_label_map(self.folder / f"{name}.labels.json", self.labels)
         checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
 
@@ -201,13 +187,16 @@ class Run(Callback):
         path, tensors, facts = found
         wanted = self.state()
         faults = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
-        if faults or facts.get("steps_per_epoch") != self.steps_per_epoch:
-            raise UserError(f"{path} is no state of this training run: " + (
-                f"missing or of another shape are {', '.join(faults)}" if faults else
-                f"its epochs have {facts.get('steps_per_epoch')} steps, the data set's {self.steps_per_epoch}"))
+        if faults:
+            raise UserError(f"{path} is no state of this run: missing or misshaped {', '.join(faults)}")
+        if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
+            raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
         check_label_map(path.with_suffix(".labels.json"), self.labels)
         for name, parameter in wanted.items():
             parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
-        self.step, self.best, self.kept = facts["global_step"], facts["best"], [*facts["kept"], path.stem]
-        self.id, self.prefix = facts["run"], facts["prefix"]
+        self.step = facts["global_step"]
+        own = self.folder / f"{facts['prefix']}-{'{}_{}'.format(*self.position())}.ckpt"
+        if path.resolve() == own.resolve():  # a state from elsewhere begins a run of its own here
+            self.best, self.kept = facts["best"], [*facts["kept"], path.stem]
+            self.id, self.prefix = facts["run"], facts["prefix"]
         print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

@@ -106,8 +106,8 @@ class VideoNormalize:
 
     def __call__(self, clip, rng):
         if not np.issubdtype(clip.dtype, np.floating) or len(clip) != len(self.mean):
-            raise UserError(f"VideoNormalize wants a ({len(self.mean)}, T, H, W) float clip, not {clip.dtype} "
-                            f"{clip.shape}; VideoRescale and VideoReOrder, or VideoToTensor, come before it")
+            raise UserError(f"VideoNormalize wants a ({len(self.mean)}, T, H, W) float clip, not "
+                            f"{clip.dtype} {clip.shape}; VideoRescale, VideoReOrder or VideoToTensor first")
         mean, std = (np.float32(value).reshape(-1, 1, 1, 1) for value in (self.mean, self.std))
         return (clip - mean) / std
 
@@ -128,21 +128,28 @@ BY_NAME = {transform.__name__: transform for transform in (
 
 
 def compose(operations):
-    """One function (clip, rng) -> contiguous float32 clip from the YAML's list of {type: name, argument: value}.
+    """One function (clip, rng) -> contiguous float32 clip from the YAML's list of {type: name, argument:
+    value}.
 
-    Raises UserError for an unknown name or argument.
+    Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take.
     """
-    steps = [_transform(dict(operation)) for operation in operations]
+    steps = [_transform(operation) for operation in operations]
 
     def apply(clip, rng):
         for step in steps:
-            clip = step(clip, rng)
+            try:
+                clip = step(clip, rng)
+            except (TypeError, ValueError, cv2.error) as error:
+                raise UserError(f"{step} cannot take a {clip.dtype} clip of {clip.shape}: {error}") from None
         return np.ascontiguousarray(clip, dtype=np.float32)
 
     return apply
 
 
-def _transform(arguments):
+def _transform(operation):
+    if isinstance(operation, str):
+        raise UserError(f"a transform is written as `- type: {operation}`")
+    arguments = dict(operation)
     name = arguments.pop("type", None)
     if name not in BY_NAME:
         raise UserError(f"unknown transform {name}; known are {', '.join(BY_NAME)}")

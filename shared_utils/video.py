@@ -11,6 +11,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import mindspore.dataset  # noqa: F401  # before decord: the other order aborts the process
+
 import cv2  # isort: skip
 import decord  # isort: skip
 import imageio
@@ -43,7 +44,7 @@ def probe(path):
 
     Raises VideoError.
     """
-    clip, count = _read(path, lambda frames: np.array([0]))
+    clip, count = _read(path, lambda frames: np.array([0, frames - 1]))
     return Info(count, *clip.shape[1:3])
 
 
@@ -58,17 +59,21 @@ def decode(path, indices, decoder="any"):
 
 
 def write_gif(path, clip, lines, fps=8, height=192):
-    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels, with `lines` of text in a strip below it.
+    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels, with `lines` of text in a strip below
+    it.
 
-    `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be written.
+    `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be
+    written.
     """
     width = max(160, round(clip.shape[2] * height / clip.shape[1]))
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (text, colour) in enumerate(lines):
-        extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+        extent = max(1, cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0])
         scale = 0.5 * min(1.0, (width - 8) / extent)
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-    frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip]) for frame in clip]
+    frames = [
+        np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip]) for frame in clip
+    ]
     try:
         imageio.mimsave(path, frames, format="GIF", duration=1000 / fps, loop=0)
     except OSError as error:
@@ -100,7 +105,7 @@ def _read_decord(path, choose):
     # Only forward, and only where time stamps are in order: decord finds frames by time stamp, and in an AVI
     # with packed B-frames it hands out the wrong ones without a word.
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
+        reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
         count = len(reader)
         stamps = reader.get_frame_timestamp(np.arange(count))[:, 0]
         if count == 0 or stamps[0] < 0 or (np.diff(stamps) <= 0).any():
@@ -112,7 +117,7 @@ def _read_decord(path, choose):
                 reader.skip_frames(int(index - position))
             frames[index] = reader.next().asnumpy()
             position = index + 1
-    except (decord.DECORDError, RuntimeError, StopIteration) as error:
+    except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
     clip = np.stack([frames[index] for index in wanted])
@@ -127,26 +132,24 @@ def _read_ffmpeg(path, choose):
         raise _Refused("no frame could be decoded")
     wanted = _within(choose(count), count)
     frames, left = {}, set(wanted.tolist())
-    with _ffmpeg(path, "-c:v", "ppm", "-f", "image2pipe") as output:
+    with _ffmpeg(path, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe") as process:
         for position in range(wanted.max() + 1):
-            frame = _read_ppm(output)
+            frame = _read_ppm(process.stdout)
             if position in left:
                 frames[position] = frame
-    if len({frame.shape for frame in frames.values()}) > 1:
-        raise _Refused("the frame size changes")
     return np.stack([frames[index] for index in wanted.tolist()]), count
 
 
 @contextlib.contextmanager
 def _ffmpeg(path, *output):
-    """Standard output of ffmpeg decoding every frame of `path` once; the process ends with the context."""
+    """An ffmpeg process that writes each frame of `path`, in the size of the first; the context ends it."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-threads", "1",
                "-i", f"file:{path.resolve()}", "-map", "0:v:0", "-fps_mode", "passthrough", *output, "-"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     alarm = threading.Timer(FFMPEG_SECONDS, process.kill)
     alarm.start()
     try:
-        yield process.stdout
+        yield process
     finally:
         alarm.cancel()
         process.kill()
@@ -156,8 +159,11 @@ def _ffmpeg(path, *output):
 
 def _ffmpeg_count(path):
     """How many frames can really be decoded: one byte of output for each."""
-    with _ffmpeg(path, "-vf", "scale=1:1", "-pix_fmt", "gray", "-f", "rawvideo") as output:
-        return len(output.read())
+    with _ffmpeg(path, "-vf", "scale=1:1", "-pix_fmt", "gray", "-f", "rawvideo") as process:
+        count = len(process.stdout.read())
+        if process.wait() < 0:
+            raise _Refused(f"ffmpeg was killed by signal {-process.returncode}")
+        return count
 
 
 def _read_ppm(stream):
@@ -183,13 +189,22 @@ def _read_folder(path, choose):
         raise VideoError(path, error) from None
     frames = {}
     for index in np.unique(wanted):
-        frame = cv2.imread(str(path / names[index]), cv2.IMREAD_COLOR)
+        frame = _read_jpeg(path / names[index])
         if frame is None:
             raise VideoError(path / names[index], "not a readable JPEG")
         frames[index] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     if len({frame.shape for frame in frames.values()}) > 1:
         raise VideoError(path, "the frame size changes")
     return np.stack([frames[index] for index in wanted]), len(names)
+
+
+def _read_jpeg(path):
+    """(H, W, 3) BGR, or None; cv2.imread would fill up a truncated file with grey."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
 
 
 def _within(indices, count):

@@ -1,4 +1,5 @@
 """Videos in, episodes out: the data sets that train.py, eval.py and infer.py read."""
+
 import os
 from pathlib import Path
 
@@ -20,13 +21,22 @@ class ClipReader:
     def __init__(self, section):
         self.dataset, self.transform = section.dataset, compose(section.map.operations)
         if self.dataset.seq_mode not in sampling.MODES:
-            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, not {self.dataset.seq_mode}")
+            raise UserError(
+                f"seq_mode must be one of {', '.join(sampling.MODES)}, not {self.dataset.seq_mode}"
+            )
+        if self.dataset.seq < 4 or self.dataset.frame_interval < 1:
+            raise UserError(
+                f"seq must be at least 4 and frame_interval at least 1, not {self.dataset.seq} and "
+                f"{self.dataset.frame_interval}"
+            )
 
     def frames(self, path, rng=None):
         """The sampled frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
         dataset = self.dataset
-        return decode(path, lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq,
-                                                          dataset.frame_interval, rng))
+        return decode(
+            path,
+            lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq, dataset.frame_interval, rng),
+        )
 
     def prepare(self, frames, rng=None):
         """Frames (T, H, W, 3) uint8 -> clip (3, T, H', W') float32."""
@@ -40,8 +50,8 @@ class ClipReader:
 class Videos:
     """The videos of a few-shot split by class.
 
-    names: class names, id = position; paths: a list of video paths for each class; groups: for each class an array
-    with the group (recording) of each video, which support and query never share.
+    names: class names, id = position; paths: a list of video paths for each class; groups: for each class an
+    array with the group (recording) of each video, which support and query never share.
     """
 
     def __init__(self, section, split):
@@ -49,7 +59,9 @@ class Videos:
         dataset = section.dataset
         folders = datasets.class_folders(dataset.path)
         if dataset.class_split:
-            folders = datasets.class_split(folders, datasets.read_lines(_split_file(dataset.class_split, split)))
+            folders = datasets.class_split(
+                folders, datasets.read_lines(_split_file(dataset.class_split, split))
+            )
         self.names, self.paths = list(folders), list(folders.values())
         self.groups = [_groups(paths, dataset.distinct_groups) for paths in self.paths]
         self.reader, self.bad = ClipReader(section), datasets.BadVideos(dataset.max_bad_videos)
@@ -65,7 +77,8 @@ def _groups(paths, distinct):
 
 
 def _split_file(class_split, split):
-    """splits/<class_split>_<split>.txt beside the model, or <class_split>/<split>.txt where that is a folder."""
+    """splits/<class_split>_<split>.txt beside the model, or <class_split>/<split>.txt where that is a
+    folder."""
     own = SPLITS / f"{class_split}_{split}.txt"
     return own if own.is_file() else Path(class_split) / f"{split}.txt"
 
@@ -74,14 +87,16 @@ class Episodes:
     """Reads training episodes: the columns of ARNLoss for episode `number`, a function of (seed, number)."""
 
     def __init__(self, videos, way, shot, query, seed, augmentation=None):
-        """`augmentation`: a self_supervision.Augmentation, or None. Raises UserError where the videos are too few."""
+        """`augmentation`: a self_supervision.Augmentation, or None. Raises UserError where the videos are too
+        few."""
         check_classes(videos.groups, way, shot, query, videos.names)
         self.videos, self.way, self.shot, self.query = videos, way, shot, query
         self.seed, self.augmentation = seed, augmentation
-        self.columns = ["clips", "augmented", "label", "time", "space"][:5 if augmentation else 1]
+        self.columns = ["clips", "augmented", "label", "time", "space"][: 5 if augmentation else 1]
 
     def __call__(self, number):
-        """clips (way * (shot + query), 3, T, H, W), and with an augmentation augmented, label, time, space."""
+        """clips (way * (shot + query), 3, T, H, W), and with an augmentation augmented, label, time,
+        space."""
         number = int(number)
         clips = self.clips(number)
         if self.augmentation is None:
@@ -93,13 +108,16 @@ class Episodes:
         episode = draw_episode(self.videos.groups, self.way, self.shot, self.query, self.seed, number)
         support, query = [], []
         for label, *sides in zip(*episode):
-            clips = self._read_class(label, *map(list, sides), np.random.default_rng([self.seed, number, label]))
-            support += clips[:self.shot]
-            query += clips[self.shot:]
+            clips = self._read_class(
+                label, *map(list, sides), np.random.default_rng([self.seed, number, label])
+            )
+            support += clips[: self.shot]
+            query += clips[self.shot :]
         return np.stack(support + query)
 
     def _read_class(self, label, support, query, rng):
-        """[clip] of the videos of one class; a bad one gives way to another that the episode does not have."""
+        """[clip] of the videos of one class; a bad one gives way to another that the episode does not
+        have."""
         clips, tried = [], set()
         for side, other in ((support, query), (query, support)):
             for place in range(len(side)):
@@ -142,14 +160,16 @@ class EpisodeNumbers:
 
 
 def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ranks=1):
-    """(mindspore.dataset of training episodes, Reading); an epoch is steps_per_epoch episodes, from first_step on."""
+    """(mindspore.dataset of training episodes, Reading); an epoch is steps_per_epoch episodes, from
+    first_step on."""
     numbers = EpisodeNumbers(steps_per_epoch, first_step, rank, ranks)
     rows = ds.GeneratorDataset(numbers, ["number"], shuffle=False)
     return _read_in_threads(rows, episodes, episodes.columns, workers)
 
 
 def clip_dataset(paths, read, workers):
-    """(mindspore.dataset with the row read(path) for each path: clip (3, T, H, W), whether it is good; Reading)."""
+    """(mindspore.dataset with the row read(path) for each path: clip (3, T, H, W), whether it is good;
+    Reading)."""
     rows = ds.NumpySlicesDataset(np.arange(len(paths)), ["number"], shuffle=False)
     return _read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)
 
@@ -158,6 +178,11 @@ def _read_in_threads(rows, read, columns, workers):
     # Threads, not processes: decoding and resizing release the interpreter's lock, and nothing is copied.
     ds.config.set_prefetch_size(2)
     reading = datasets.Reading(read)
-    rows = rows.map(reading, input_columns=["number"], output_columns=columns, python_multiprocessing=False,
-                    num_parallel_workers=min(workers, os.cpu_count()))
+    rows = rows.map(
+        reading,
+        input_columns=["number"],
+        output_columns=columns,
+        python_multiprocessing=False,
+        num_parallel_workers=max(1, min(workers, os.cpu_count())),
+    )
     return rows, reading

@@ -2,10 +2,11 @@
 
     python src/dataset_preprocess.py --source_data_dir UCF101 --output_dir UCF101_frames --size 128 128
 
-`<Class>/<video>.avi` becomes the folder `<Class>/<video>` of 000000.jpg, 000001.jpg, ... Frames are squashed to the size
-that training wants, so that training sees the same pixels up to JPEG. Sources stay as they are. Run again, it goes on
-where it stopped. Exit status 1 when a video could not be decoded.
+`<Class>/<video>.avi` becomes the folder `<Class>/<video>` of 000000.jpg, 000001.jpg, ... Frames are squashed
+to the size that training wants, so that training sees the same pixels up to JPEG. Sources stay as they are.
+Run again, it goes on where it stopped. Exit status 1 when a video could not be decoded.
 """
+
 import argparse
 import os
 import shutil
@@ -15,20 +16,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
 
-from shared_utils.config import UserError  # noqa: E402
-from shared_utils.datasets import class_folders, ucf101, video_id  # noqa: E402
-from shared_utils.metrics import writable_folder  # noqa: E402
-from shared_utils.transforms import VideoResize  # noqa: E402
-from shared_utils.video import VideoError, decode, probe  # noqa: E402
+from shared_utils.config import UserError
+from shared_utils.datasets import class_folders, ucf101, video_id
+from shared_utils.metrics import writable_folder
+from shared_utils.transforms import VideoResize
+from shared_utils.video import VideoError, decode, probe
 
-import cv2  # noqa: E402  # isort: skip
-from tqdm import tqdm  # noqa: E402
+import cv2  # isort: skip
+from tqdm import tqdm
 
 CHUNK = 512  # frames in memory at a time
 
 
 def write_frames(video, folder, size, quality):
-    """Decode `video` into numbered JPEG frames of `size` (height, width) in `folder`, which appears when complete.
+    """Decode `video` into numbered JPEG frames of `size` (height, width) in `folder`, which appears when
+    complete.
 
     Returns the number of frames. Raises VideoError, and UserError where nothing can be written.
     """
@@ -40,7 +42,9 @@ def write_frames(video, folder, size, quality):
             clip = resize(decode(video, range(start, min(start + CHUNK, count))), None)
             for number, frame in enumerate(clip, start):
                 path = partial / f"{number:06d}.jpg"
-                if not cv2.imwrite(str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]):
+                if not cv2.imwrite(
+                    str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+                ):
                     raise UserError(f"cannot write {path}")
         os.replace(partial, folder)
     except OSError as error:
@@ -49,7 +53,8 @@ def write_frames(video, folder, size, quality):
 
 
 def preprocess(source, output, size, quality, workers):
-    """Frames of every video of the data set `source` below `output`: ({video: reason} of the bad ones, written)."""
+    """Frames of every video of the data set `source` below `output`: ({video: reason} of the bad ones,
+    written)."""
     folders, output = class_folders(source), writable_folder(output)
     if output.resolve() == Path(source).resolve():
         raise UserError("--output_dir is the source: frames go to a folder of their own")
@@ -85,7 +90,9 @@ def check_lists(source, output):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--source_data_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--size", type=int, nargs=2, default=(128, 128), metavar=("HEIGHT", "WIDTH"))

@@ -1,4 +1,6 @@
-"""Episodes: which classes, which videos support and which are asked. Episode i is a function of (seed, i) alone."""
+"""Episodes: which classes, which videos support and which are asked. Episode i is a function of (seed, i)
+alone."""
+
 from collections import namedtuple
 
 import numpy as np
@@ -9,28 +11,42 @@ from shared_utils.config import UserError
 Episode = namedtuple("Episode", "classes support query")
 
 
+def check_positive(numbers):
+    """Raise UserError unless all of {key: number} are at least 1."""
+    for key, number in numbers.items():
+        if number < 1:
+            raise UserError(f"{key} must be at least 1, not {number}")
+
+
 def check_classes(groups, way, shot, query, names):
-    """Raise UserError unless every class can give `shot` + `query` videos, support and query of different groups.
+    """Raise UserError unless every class can give `shot` + `query` videos, support and query of different
+    groups.
 
     `groups` is a list with an array for each class: the group of each of its videos.
     """
+    check_positive({"model.way": way, "model.shot": shot, "query": query})
     if len(groups) < way:
         raise UserError(f"{way}-way episodes need {way} classes, there are {len(groups)}: {', '.join(names)}")
     for name, of_class in zip(names, groups):
         if len(of_class) < shot + query:
-            raise UserError(f"class {name} has {len(of_class)} videos, fewer than {shot} for support and {query} "
-                            "for queries")
+            raise UserError(
+                f"class {name} has {len(of_class)} videos, fewer than {shot} for support and {query} "
+                "for queries"
+            )
         sums = {0}
         for size in np.unique(of_class, return_counts=True)[1]:
             sums |= {total + int(size) for total in sums}
         if not any(shot <= total <= len(of_class) - query for total in sums):
-            raise UserError(f"class {name} has {len(of_class)} videos of {len(set(of_class.tolist()))} groups, too few "
-                            f"groups to keep {shot} for support and {query} for queries apart; "
-                            "distinct_groups=False lets them share a group")
+            raise UserError(
+                f"class {name} has {len(of_class)} videos of {len(set(of_class.tolist()))} groups, too few "
+                f"groups to keep {shot} for support and {query} for queries apart; "
+                "distinct_groups=False lets them share a group"
+            )
 
 
 def draw_episode(groups, way, shot, query, seed, number):
-    """Episode `number` of `seed`: `way` classes at random, of each `shot` videos for support, `query` to be asked.
+    """Episode `number` of `seed`: `way` classes at random, of each `shot` videos for support, `query` to be
+    asked.
 
     `groups` as in check_classes: support and query never share a video nor a group.
     """
@@ -41,13 +57,16 @@ def draw_episode(groups, way, shot, query, seed, number):
 
 
 def _two_sides(rng, groups, shot, query):
-    """`shot` and `query` videos of one class: the groups are shuffled and cut in two, each side drawn from at will."""
+    """`shot` and `query` videos of one class: the groups are shuffled and cut in two, each side drawn from at
+    will."""
     names, sizes = np.unique(groups, return_counts=True)
     while True:
         order = rng.permutation(len(names))
         left = np.cumsum(sizes[order])
         cuts = np.flatnonzero((left >= shot) & (left <= len(groups) - query))
         if len(cuts):
-            side = np.isin(groups, names[order[:rng.choice(cuts) + 1]])
-            return (rng.choice(np.flatnonzero(side), shot, replace=False),
-                    rng.choice(np.flatnonzero(~side), query, replace=False))
+            side = np.isin(groups, names[order[: rng.choice(cuts) + 1]])
+            return (
+                rng.choice(np.flatnonzero(side), shot, replace=False),
+                rng.choice(np.flatnonzero(~side), query, replace=False),
+            )

@@ -1,4 +1,7 @@
 """Few-shot accuracy: every clip is encoded once, then episodes are scored on the encoded clips."""
+
+from itertools import chain
+
 import mindspore as ms
 import numpy as np
 from tqdm import tqdm
@@ -14,49 +17,63 @@ PAIRS = 128  # in a call of the relation network
 
 def first_clip(videos):
     """The first readable clip (3, T, H, W) of a split. Raises UserError where there is none."""
-    for path in sum(videos.paths, []):
+    for path in chain(*videos.paths):
         try:
             return videos.reader.clip(path)
         except VideoError as error:
             videos.bad.report(error)
-    raise UserError(f"none of the {sum(map(len, videos.paths))} videos can be decoded")
+    raise none_readable(videos)
 
 
 def encode(network, videos, batch_size, workers, progress=False):
     """Descriptors (N, C, C) float32 of all N videos, class after class, and (N,) bool: which could be read.
 
-    Every video is decoded and encoded once; a bad one is told by `videos.bad`, its descriptor is zero.
+    Every video is decoded and encoded once; a bad one is told by `videos.bad`, its descriptor is zero. Raises
+    UserError where none can be read.
     """
-    paths, shape = sum(videos.paths, []), first_clip(videos).shape
+    paths = list(chain(*videos.paths))
 
     def read(path):
         try:
             return videos.reader.clip(path), np.array(True)
         except VideoError as error:
             videos.bad.report(error)
-            return np.zeros(shape, np.float32), np.array(False)
+            return np.zeros(1, np.float32), np.array(False)
 
     network.set_train(False)
     rows, reading = clip_dataset(paths, read, workers)
-    parts, goods, batch = [], [], []
+    parts, good, batch = [], [], []
     with reading.errors():
         clips = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        for clip, good in tqdm(clips, "encoding", len(paths), unit="video", disable=not progress):
-            goods.append(bool(good))
-            batch.append(clip)
-            if len(batch) == batch_size or len(goods) == len(paths):
+        # Without a terminal there is no bar: a log would hold it a hundred times.
+        for clip, readable in tqdm(
+            clips, "encoding", len(paths), unit="video", disable=None if progress else True
+        ):
+            good.append(bool(readable))
+            if readable:
+                batch.append(clip)
+            if batch and (len(batch) == batch_size or len(good) == len(paths)):
                 padded = batch + [batch[-1]] * (batch_size - len(batch))  # one shape, one compiled graph
-                parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[:len(batch)])
+                parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[: len(batch)])
                 batch = []
-    good = np.array(goods)
-    return np.concatenate(parts) * good[:, None, None], good
+    if not parts:
+        raise none_readable(videos)
+    good = np.array(good)
+    descriptors = np.zeros((len(paths), *parts[0].shape[1:]), np.float32)
+    descriptors[good] = np.concatenate(parts)
+    return descriptors, good
+
+
+def none_readable(videos):
+    """The UserError of a split without a readable video."""
+    return UserError(f"none of the {sum(map(len, videos.paths))} videos can be decoded")
 
 
 class EncodedVideos:
     """The videos of a split as descriptors, ready for any number of episodes.
 
-    A bad video counts as wrong: as a query it has no prediction, in a support it adds nothing, and a class whose whole
-    support is bad is never predicted. With `leave_out_bad` bad videos are in no episode.
+    A bad video counts as wrong: as a query it has no prediction, in a support it adds nothing, and a class
+    whose whole support is bad is never predicted. With `leave_out_bad` bad videos are in no episode.
     """
 
     def __init__(self, network, videos, batch_size, workers, leave_out_bad=False, progress=False):
@@ -69,14 +86,17 @@ class EncodedVideos:
         self.groups = [groups[rows] for rows in self.rows]
 
     def episodes(self, way, shot, query, count, seed):
-        """Score `count` episodes: true and predicted class ids, each (count, way * query); -1 is no prediction.
+        """Score `count` episodes: true and predicted class ids, each (count, way * query); -1 is no
+        prediction.
 
         Raises UserError where the videos are too few.
         """
         check_classes(self.groups, way, shot, query, self.names)
         drawn = [draw_episode(self.groups, way, shot, query, seed, number) for number in range(count)]
         classes = np.stack([episode.classes for episode in drawn])  # (E, way)
-        support = np.stack([self._rows(episode.classes, episode.support) for episode in drawn])  # (E, way, shot)
+        support = np.stack(
+            [self._rows(episode.classes, episode.support) for episode in drawn]
+        )  # (E, way, shot)
         asked = np.stack([self._rows(episode.classes, episode.query) for episode in drawn])  # (E, way, query)
         pairs = np.empty((count, way * query, way, shot + 1), np.int32)
         pairs[..., :shot] = np.sort(support, axis=2)[:, None]
@@ -89,16 +109,17 @@ class EncodedVideos:
         return np.stack([self.rows[label][videos] for label, videos in zip(classes, chosen)])
 
     def _relate(self, pairs):
-        """Scores (P,) of rows (support..., query) of descriptor numbers, -1 for bad ones; equal rows are scored once."""
+        """Scores (P,) of rows (support..., query) of descriptor numbers, -1 for bad ones; equal rows are
+        scored once."""
         unique, where = np.unique(pairs, axis=0, return_inverse=True)
         scores = np.empty(len(unique), np.float32)
         batch = np.empty((PAIRS, 2, *self.descriptors.shape[1:]), np.float32)
         for start in range(0, len(unique), PAIRS):
-            part = unique[start:start + PAIRS]
+            part = unique[start : start + PAIRS]
             shots = np.maximum(1, self.good[part[:, :-1]].sum(1))[:, None, None]
-            batch[:len(part), 0] = self.descriptors[part[:, :-1]].sum(1) / shots
-            batch[:len(part), 1] = self.descriptors[part[:, -1]]
-            scores[start:start + PAIRS] = self.relation(ms.Tensor(batch)).asnumpy()[:len(part)]
+            batch[: len(part), 0] = self.descriptors[part[:, :-1]].sum(1) / shots
+            batch[: len(part), 1] = self.descriptors[part[:, -1]]
+            scores[start : start + PAIRS] = self.relation(ms.Tensor(batch)).asnumpy()[: len(part)]
         scores[~self.good[unique[:, -1]] | ~self.good[unique[:, :-1]].any(1)] = -1
         return scores[where.ravel()]
 

@@ -1,20 +1,24 @@
-"""What ARN is trained on: relation + beta * self-supervision + gamma * alignment (Section 3, Equations 5 to 8)."""
+"""What ARN is trained on: relation + beta * self-supervision + gamma * alignment (Section 3)."""
+
 from mindspore import nn, ops
 
 
 def relation_loss(scores, way):
-    """Mean square of scores (Q, way) against 1 for a query's own class and 0 elsewhere; Q / way queries a class,
-    sorted by class."""
+    """Mean square of scores (Q, way) against 1 for a query's own class and 0 elsewhere.
+
+    There are Q / way queries of each class, sorted by class.
+    """
     queries = scores.shape[0] // way
     target = ops.repeat_interleave(ops.eye(way, way, scores.dtype), queries, 0)  # (Q, way)
     return ops.square(scores - target).mean()
 
 
 def alignment_loss(attention, attention_of_augmented, index, margin):
-    """Mean of (|aug(attention) - attention_of_augmented| - margin)^2: attention should move with what it attends to.
+    """Attention should move with its clip: mean of (|aug(attention) - attention_of_augmented| - margin)^2.
 
-    attention, attention_of_augmented: (B, 1, T, 1, 1) or (B, 1, 1, H, W) of the clips and of the augmented clips;
-    index (B, positions): where each position of an augmented map comes from; margin: the paper's lambda.
+    attention, attention_of_augmented: (B, 1, T, 1, 1) or (B, 1, 1, H, W) of the clips and of the augmented
+    clips; index (B, positions): where each position of an augmented map comes from; margin: the paper's
+    lambda.
     """
     flat = attention.reshape(index.shape)  # (B, T) or (B, H * W)
     moved = ops.gather_elements(flat, 1, index)
@@ -24,9 +28,9 @@ def alignment_loss(attention, attention_of_augmented, index, margin):
 class ARNLoss(nn.Cell):
     """The loss of one episode, with the network inside.
 
-    Inputs: clips (way * (shot + query), 3, T, H, W), support first, each part sorted by class; with a `head` also
-    augmented (same shape), label (B,) int32 of the augmentation, and its indices on the grid of
-    the features: time (B, T') and space (B, H' * W') int32. Clips and augmented clips share the batch statistics.
+    Inputs: clips (way * (shot + query), 3, T, H, W), support first, each part sorted by class; with a `head`
+    also augmented (same shape), label (B,) int32 of the augmentation, and its indices on the grid of the
+    features: time (B, T') and space (B, H' * W') int32. Clips and augmented clips share the batch statistics.
 
     Args:
         network: ARN. head: SelfSupervisionHead, or None for the relation loss alone.
@@ -48,8 +52,10 @@ class ARNLoss(nn.Cell):
         features = network.descriptor.encoder(ops.concat((clips, augmented)))
         temporal, spatial = network.descriptor.attend(features)
         descriptors = network.descriptor.pool(
-            features[:batch], [attention[:batch] for attention in temporal],
-            [attention[:batch] for attention in spatial])
+            features[:batch],
+            [attention[:batch] for attention in temporal],
+            [attention[:batch] for attention in spatial],
+        )
         scores = network.relate(descriptors[:supports], descriptors[supports:])
         loss = relation_loss(scores, network.way)
         loss += self.beta * ops.cross_entropy(self.head(features[batch:]), label)

@@ -1,18 +1,23 @@
-"""ARN: few-shot action recognition with permutation-invariant attention (Zhang et al., ECCV 2020, arXiv 2001.03905).
+"""ARN: few-shot action recognition with permutation-invariant attention (ECCV 2020, arXiv 2001.03905).
 
 A clip becomes a second-order descriptor: a four-layer 3D encoder, attention over time and over space, the
 power-normalised autocorrelation of what is left. A relation network scores how alike two descriptors are.
 """
+
 import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import Normal, initializer
 
+from shared_utils.config import UserError
+from src.cpu import Conv3x3x3
+
 
 class MaxPool(nn.Cell):
-    """Max pooling of (B, C, T, H, W) by `size`, or by what is there where that is less.
+    """Max pooling of (B, C, T, H, W) by `size`, or by what is there where that is less; what is left over is
+    cut.
 
-    In training it keeps the winners' indices: without them the CPU's gradient searches for them again, five times
-    as slowly; with them the forward pass alone is slower.
+    In training adaptive pooling does it, which keeps the winners' places: without them the gradient has to
+    search for them again, which takes the CPU five times as long.
     """
 
     def __init__(self, size):
@@ -21,17 +26,18 @@ class MaxPool(nn.Cell):
 
     def construct(self, x):
         size = tuple(min(wanted, there) for wanted, there in zip(self.size, x.shape[2:]))
-        if self.training:
-            return ops.MaxPool3DWithArgmax(size, size, (0, 0, 0), argmax_type=ms.int32)(x)[0]
-        return ops.MaxPool3D(size, size)(x)
+        if not self.training:
+            return ops.MaxPool3D(size, size)(x)
+        t, h, w = (there // wanted for wanted, there in zip(size, x.shape[2:]))
+        return ops.adaptive_max_pool3d(x[:, :, : t * size[0], : h * size[1], : w * size[2]], (t, h, w))
 
 
 class Unit(nn.Cell):
     """Convolution 3x3x3 (3x3 with dims=2) with bias, batch normalisation, max pooling, ReLU.
 
     ReLU comes last because it commutes with the pooling and then meets fewer elements. In evaluation the
-    normalisation is folded into the convolution. In training the bias cancels against the batch's mean, and only
-    the moving mean needs it.
+    normalisation is folded into the convolution. In training the bias cancels against the batch's mean, and
+    only the moving mean needs it.
     """
 
     def __init__(self, in_channels, channels, pool=None, dims=3):
@@ -39,7 +45,9 @@ class Unit(nn.Cell):
         conv, norm = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}[dims]
         self.conv = conv(in_channels, channels, 3, pad_mode="pad", padding=1, has_bias=True)
         self.norm = norm(channels)
-        self.convolve = self.conv.conv2d if dims == 2 else self.conv.conv3d  # the convolution without its bias
+        self.convolve = self.conv.conv2d if dims == 2 else self.conv.conv3d  # without the bias
+        if dims == 3 and in_channels >= 16 and ms.get_context("device_target") == "CPU":
+            self.convolve = Conv3x3x3(channels)
         self.pool = pool or nn.Identity()
         self.dims = dims
 
@@ -63,7 +71,8 @@ class Encoder(nn.SequentialCell):
             Unit(3, channels, MaxPool((2, 2, 2))),
             Unit(channels, channels, MaxPool((2, 2, 2))),
             Unit(channels, channels),
-            Unit(channels, channels))
+            Unit(channels, channels),
+        )
 
 
 class TemporalAttention(nn.Cell):
@@ -77,7 +86,8 @@ class TemporalAttention(nn.Cell):
 
     def construct(self, features):
         x = self.layer2(self.layer1(features))
-        return ops.sigmoid(self.score(x.max((3, 4), keepdims=True)))  # frames above 128x128 leave several positions
+        x = x.max((3, 4), keepdims=True)  # frames of 128x128 leave one position, larger ones several
+        return ops.sigmoid(self.score(x))
 
 
 class SpatialAttention(nn.Cell):
@@ -91,12 +101,16 @@ class SpatialAttention(nn.Cell):
 
     def construct(self, features):
         x = self.layer2(self.layer1(features))
-        return ops.sigmoid(self.score(x.max(2, keepdims=True)))  # clips of 32 frames and more leave several steps
+        x = x.max(2, keepdims=True)  # clips of 16 to 31 frames leave one step, longer ones several
+        return ops.sigmoid(self.score(x))
 
 
 def second_order(features, sigma):
-    """Features (B, C, T, H, W) -> descriptors (B, C, C): autocorrelation over all positions, divided by its trace,
-    then power-normalised by 2 * sigmoid(sigma * m) - 1. The order of the positions does not matter (Section 3)."""
+    """Features (B, C, T, H, W) -> descriptors (B, C, C) that no permutation of the positions changes.
+
+    Autocorrelation over all positions, divided by its trace, then power-normalised by
+    2 * sigmoid(sigma * m) - 1 (Section 3).
+    """
     flat = features.reshape(features.shape[0], features.shape[1], -1)  # (B, C, N)
     correlation = ops.BatchMatMul(transpose_b=True)(flat, flat)  # (B, C, C)
     trace = ops.square(flat).sum((1, 2), keepdims=True)
@@ -106,7 +120,7 @@ def second_order(features, sigma):
 class Descriptor(nn.Cell):
     """Clips (B, 3, T, H, W) -> descriptors (B, C, C): encoder, attention, second-order pooling.
 
-    Features are multiplied by (alpha_t + temporal attention)(alpha_s + spatial attention), Equation 4.
+    Features are multiplied by (alpha_t + temporal attention)(alpha_s + spatial attention) (Section 3).
     """
 
     def __init__(self, channels, sigma, temporal_attention, spatial_attention, alpha_t, alpha_s):
@@ -117,7 +131,8 @@ class Descriptor(nn.Cell):
         self.alpha_t, self.alpha_s, self.sigma = alpha_t, alpha_s, sigma
 
     def attend(self, features):
-        """Attention maps of features (B, C, T, H, W): [(B, 1, T, 1, 1)], [(B, 1, 1, H, W)], [] where switched off."""
+        """Temporal [(B, 1, T, 1, 1)] and spatial [(B, 1, 1, H, W)] maps of features, [] where switched
+        off."""
         temporal = [] if self.temporal is None else [self.temporal(features)]
         spatial = [] if self.spatial is None else [self.spatial(features)]
         return temporal, spatial
@@ -137,7 +152,7 @@ class Descriptor(nn.Cell):
 
 
 class RelationNetwork(nn.Cell):
-    """Pairs of descriptors (P, 2, C, C), support first -> how alike they are, (P,) in (0, 1) (Figure 2)."""
+    """Pairs of descriptors (P, 2, C, C), support first -> how alike they are, (P,) in (0, 1)."""
 
     def __init__(self, size, channels=64):
         super().__init__()
@@ -159,17 +174,19 @@ class RelationNetwork(nn.Cell):
 
 
 def make_pairs(prototypes, queries):
-    """Prototypes (way, C, C) and queries (Q, C, C) -> pairs (Q * way, 2, C, C), the ways of a query side by side."""
+    """Prototypes (way, C, C), queries (Q, C, C) -> pairs (Q * way, 2, C, C), query by query."""
     way, queried, size = prototypes.shape[0], queries.shape[0], queries.shape[-1]
     shape = (queried, way, size, size)
-    pairs = ops.stack((prototypes.expand_dims(0).broadcast_to(shape), queries.expand_dims(1).broadcast_to(shape)), 2)
+    pairs = ops.stack(
+        (prototypes.expand_dims(0).broadcast_to(shape), queries.expand_dims(1).broadcast_to(shape)), 2
+    )
     return pairs.reshape(-1, 2, size, size)
 
 
 class ARN(nn.Cell):
-    """Support (way * shot, 3, T, H, W) sorted by class and queries (Q, 3, T, H, W) -> scores (Q, way) in (0, 1).
+    """Support (way * shot, 3, T, H, W), sorted by class, and queries (Q, 3, T, H, W) -> scores (Q, way).
 
-    A class is the mean of its support's descriptors. T, H and W are free, from 4 up.
+    Scores are in (0, 1). A class is the mean of its support's descriptors. T, H and W are free, from 4 up.
 
     Args:
         way, shot: classes of an episode, support clips of a class.
@@ -177,13 +194,26 @@ class ARN(nn.Cell):
         sigma: slope of the power normalisation.
         temporal_attention, spatial_attention: whether there is such attention.
         alpha_t, alpha_s: what is added to it; tuned 1.0 and 1.5 on UCF101, 0.5 and 1.0 on HMDB51.
+
+    Raises UserError where way, shot or channels is none of these.
     """
 
-    def __init__(self, way=5, shot=1, channels=64, sigma=100.0, temporal_attention=True, spatial_attention=True,
-                 alpha_t=1.0, alpha_s=1.5):
+    def __init__(
+        self,
+        way=5,
+        shot=1,
+        channels=64,
+        sigma=100.0,
+        temporal_attention=True,
+        spatial_attention=True,
+        alpha_t=1.0,
+        alpha_s=1.5,
+    ):
         super().__init__()
-        if channels % 16:
-            raise ValueError(f"channels must be a multiple of 16, not {channels}")
+        if channels < 16 or channels % 16:
+            raise UserError(f"model.channels must be a multiple of 16, not {channels}")
+        if min(way, shot) < 1:
+            raise UserError(f"model.way and model.shot must be at least 1, not {way} and {shot}")
         self.way, self.shot = way, shot
         self.descriptor = Descriptor(channels, sigma, temporal_attention, spatial_attention, alpha_t, alpha_s)
         self.relation = RelationNetwork(channels)
@@ -197,12 +227,12 @@ class ARN(nn.Cell):
 
     def construct(self, support, query):
         descriptors = self.descriptor(ops.concat((support, query)))
-        return self.relate(descriptors[:self.way * self.shot], descriptors[self.way * self.shot:])
+        return self.relate(descriptors[: self.way * self.shot], descriptors[self.way * self.shot :])
 
 
 def _initialise(network):
-    """The authors' start: convolutions normal with variance 2 / (kernel height * width * output channels) and zero
-    bias, dense layers normal with standard deviation 0.01 and bias 1."""
+    """The authors' start: convolutions normal with variance 2 / (kernel height * width * output channels) and
+    zero bias, dense layers normal with standard deviation 0.01 and bias 1."""
     for _, cell in network.cells_and_names():
         if isinstance(cell, (nn.Conv2d, nn.Conv3d)):
             spread = (2 / (cell.weight.shape[-2] * cell.weight.shape[-1] * cell.weight.shape[0])) ** 0.5

@@ -71,6 +71,7 @@ BROKEN = {  # path: text that it becomes (a function of the good one), and the b
     "shared imports a model": ("shared_utils/tests/test_video.py", "import arn.train\n", "imports arn.train"),
     "shared names a model": ("shared_utils/video.py", "x = 1  # as ARN does\n", "names the model ARN"),
     "torch": ("arn/src/dataset.py", "def f():\n    import torch\n", "arn/src/dataset.py:2: imports torch"),
+    "shared imports ci": ("shared_utils/video.py", "import ci.pack\n", "imports ci.pack"),
     "ci": ("arn/train.py", lambda old: old + "from ci import pack\n", "arn/train.py:5: imports ci.pack"),
     "src imports up": ("arn/src/dataset.py", "from export import main\n", "imports export.main"),
     "network loads": ("arn/src/network.py", "from shared_utils import config\n", "imports shared_utils"),

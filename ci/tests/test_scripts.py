@@ -1,0 +1,90 @@
+"""Every script of the models: clean by shellcheck, usage on wrong arguments, right from any directory."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("*/scripts/run_*.sh"))
+ARGUMENTS = {  # of a call with a configuration called mine.yaml
+    "run_standalone_train.sh": ["mine.yaml"],
+    "run_distribute_train.sh": ["2", "0,1", "mine.yaml"],
+    "run_standalone_eval.sh": ["CPU", "mine.yaml"],
+    "run_export.sh": ["mine.yaml"],
+    "run_infer.sh": ["CPU", "mine.yaml"],
+}
+# In place of python and msrun: prints where it runs, and its arguments.
+STAND_IN = '#!/bin/bash\nif [ "$1" = -c ]; then exit 1; fi\necho "$PWD: $(basename "$0") $*"\n'
+
+each_script = pytest.mark.parametrize("script", SCRIPTS, ids=str)
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Return call(script, *arguments): run it in a copy of its model, from an unrelated folder."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("python", "msrun"):
+        (tmp_path / "bin" / name).write_text(STAND_IN)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def call(script, *arguments):
+        model = tmp_path / script.parts[0]
+        shutil.copytree(ROOT / script.parent, model / "scripts", dirs_exist_ok=True)
+        (model / "default_config.yaml").touch()
+        env = {**os.environ, "PYTHON": str(tmp_path / "bin/python")}
+        command = ["bash", os.path.relpath(tmp_path / script, tmp_path / "elsewhere"), *arguments]
+        cwd = tmp_path / "elsewhere"
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.mark.parametrize("script", [*ROOT.glob("*/scripts/*.sh"), *ROOT.glob("ci/*.sh")])
+def test_shellcheck(script):
+    command = [Path(sys.executable).with_name("shellcheck"), "-x", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@each_script
+def test_too_many_arguments_print_usage(call, script):
+    done = call(script, *"123456789")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("usage: bash ") and script.name in done.stderr
+
+
+@each_script
+def test_without_arguments(call, script):
+    done = call(script)
+    if script.name.startswith("run_distribute"):
+        assert (done.returncode, done.stderr.startswith("usage: ")) == (2, True)
+    else:
+        assert done.returncode == 0 and "default_config.yaml" in done.stdout, done.stderr
+
+
+@each_script
+def test_called_from_another_directory(call, script, tmp_path):
+    model = tmp_path / script.parts[0]
+    (tmp_path / "elsewhere/mine.yaml").touch()
+    done = call(script, *ARGUMENTS[script.name])
+    where, _, words = done.stdout.strip().partition(": ")
+    assert done.returncode == 0 and where == str(model), done.stderr
+    assert f"-c {tmp_path}/elsewhere/mine.yaml" in words  # the caller's file
+    (tmp_path / "elsewhere/mine.yaml").rename(model / "mine.yaml")
+    done = call(script, *ARGUMENTS[script.name])
+    assert f"-c {model}/mine.yaml" in done.stdout  # the model's file
+    assert [log.read_text() for log in model.rglob("*.log")] == [done.stdout]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@each_script
+def test_a_failing_program_fails_the_script(call, script, tmp_path):
+    for name in ("python", "msrun"):
+        (tmp_path / "bin" / name).write_text("#!/bin/bash\necho broken >&2\nexit 3\n")
+    done = call(script, *ARGUMENTS[script.name])
+    assert done.returncode == 3 and "broken" in done.stdout + done.stderr

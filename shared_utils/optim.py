@@ -1,0 +1,39 @@
+"""Learning rate and optimizer by the YAML sections learning_rate and optimizer."""
+import math
+
+from mindspore import nn
+
+from shared_utils.config import UserError
+
+
+def learning_rates(section, steps_per_epoch, epochs):
+    """Learning rate of every step: a list of steps_per_epoch * epochs floats.
+
+    constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min
+    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. Raises UserError.
+    """
+    if epochs < 1 or steps_per_epoch < 1:
+        raise UserError(f"there is nothing to train in {epochs} epochs of {steps_per_epoch} steps")
+    lr, low, last = section.lr, section.eta_min, section.max_epoch or epochs
+    shapes = {
+        "constant": lambda epoch: lr,
+        "step": lambda epoch: lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
+        "cosine_annealing": lambda epoch: (
+            low + (lr - low) * 0.5 * (1 + math.cos(math.pi * min(1, epoch / last)))),
+    }
+    if section.lr_scheduler not in shapes:
+        raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
+    warmup = section.warmup_epochs * steps_per_epoch
+    shape = shapes[section.lr_scheduler]
+    return [shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
+            for step in range(epochs * steps_per_epoch)]
+
+
+def optimizer(section, parameters, rates):
+    """SGD, Momentum or Adam with weight decay and a fixed loss scale. Raises UserError for another type."""
+    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": section.loss_scale}
+    if section.type == "Adam":
+        return nn.Adam(parameters, **common)
+    if section.type in ("SGD", "Momentum"):
+        return getattr(nn, section.type)(parameters, momentum=section.momentum, **common)
+    raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
