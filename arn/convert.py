@@ -100,7 +100,8 @@ def read_torch(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    return {name: tensor.numpy() for name, tensor in state.get("state_dict", state).items()}
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return {name: tensor.numpy() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
 
 
 def read_mindspore(path):
@@ -124,7 +125,7 @@ def main(argv):
     for name, array in arrays.items():
         if parameters[name].shape != array.shape:
             raise UserError(f"{name} is {list(array.shape)} instead of {list(parameters[name].shape)}")
-        parameters[name].set_data(ms.Tensor(array))
+        parameters[name].set_data(ms.Tensor(array, parameters[name].dtype))
     checkpoint.save(args.dest, parameters, {"weights": list(parameters)})
     print(f"{args.dest}: {len(arrays)} tensors, {sum(array.size for array in arrays.values()):,} numbers")
     if initial:

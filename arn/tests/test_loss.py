@@ -89,7 +89,7 @@ def test_every_self_supervision_trains(kind):
     assert {name.split(".")[0] for name in moved} == {"descriptor", "relation", "head"}
 
 
-def test_parts_that_are_off_leave_nothing_behind():
+def test_parts_that_are_off_leave_nothing_behind(without_compiling):
     """Without a head the loss is the relation loss of the network, and there are no other tensors."""
     _, columns = episode("rotation")
     network, _ = networks(4)

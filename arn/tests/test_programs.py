@@ -21,9 +21,11 @@ from conftest import MODEL, settings
 from PIL import Image, ImageSequence
 
 from shared_utils import checkpoint
+from shared_utils import config as configuration
 from shared_utils.metrics import sha256
 from shared_utils.video import decode
 from src import dataset_preprocess
+from src.dataset import ClipReader
 from src.network import ARN
 
 
@@ -193,7 +195,15 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     assert (good["truth"], sorted(good["scores"])) == (None, ["BlinkSlow", "SlideLeft", "ZoomOut"])
     assert frames_of(tmp_path / "out" / good["gif"]) == 8
     assert "right" not in told
-    # The same by the network itself, on a class's support in the network's order.
+    config = configuration.load(["-c", str(work / "tiny.yaml")], MODEL / "default_config.yaml")
+    # A class is the mean of the descriptors of its readable support.
+    network, reader = ARN(3, 1, 16).set_train(False), ClipReader(config.data_loader.eval)
+    checkpoint.load_weights(network, work / "output" / "arn-best.ckpt")
+    paths = sorted((tmp_path / "support" / "SlideLeft").iterdir())
+    descriptors = network.descriptor(ms.Tensor(np.stack([reader.clip(path) for path in paths[1:]]))).asnumpy()
+    mean = infer.prototype(network, reader, "SlideLeft", paths)
+    np.testing.assert_allclose(mean, descriptors.mean(0), atol=1e-5)
+    assert np.abs(mean - descriptors).max() > 1e-3
     (tmp_path / "query" / "bad.avi").unlink()
     (tmp_path / "query" / "ZoomOut").mkdir()
     (tmp_path / "query" / "what is it.avi").rename(tmp_path / "query" / "ZoomOut" / "a.avi")
@@ -327,8 +337,13 @@ def test_preprocessing_goes_on_and_tells_bad_videos(ucf101, tmp_path, capsys):
 
 def test_training_reads_the_frames_folders(work, frames, ucf101, execute, tmp_path):
     flags = [f"--data_loader.{side}.dataset.path={frames}" for side in ("train", "eval")]
-    flags += [f"--train.ckpt_path={tmp_path}", "--self_supervision.kind=none", "--train.epochs=1"]
+    flags += [
+        f"--train.ckpt_path={tmp_path}",
+        "--self_supervision.kind=none",
+        "--train.epochs=1",
+        "--train.eval_epochs=0",
+    ]
     status, told, error = execute(train, "-c", work / "tiny.yaml", *flags)
     assert status == 0, error
     assert "epoch: 1 step: 2, loss is" in told
-    assert states(tmp_path) == ["arn-1_1.ckpt", "arn-1_2.ckpt", "arn-best.ckpt"]
+    assert states(tmp_path) == ["arn-1_1.ckpt", "arn-1_2.ckpt"]

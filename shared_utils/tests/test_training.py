@@ -243,9 +243,9 @@ def test_states_of_something_else_are_refused(tmp_path):
             training.Run(section(tmp_path, resume=resume), "net", *build(kind=kind), steps, labels)
 
     refused("epochs of 4, not 5 steps", steps=5)
-    refused("missing or of another shape are .*moments", kind="Momentum")
+    refused("missing or misshaped .*moments", kind="Momentum")
     refused("class YoYo is 1 there and 2 here", labels={"Archery": 0, "YoYo": 2})
-    refused("missing or of another shape are .*moment1", resume=str(tmp_path / "net-best.ckpt"))
+    refused("missing or misshaped .*moment1", resume=str(tmp_path / "net-best.ckpt"))
     refused("no checkpoint at none.ckpt", resume="none.ckpt")
     (tmp_path / "net-1_4.labels.json").unlink()
     refused("cannot read the label map")
