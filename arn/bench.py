@@ -191,6 +191,7 @@ def main():
     parser.add_argument("--class_split", default="", help="as in data_loader.train.dataset; else all classes")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    ms.set_context(mode=ms.GRAPH_MODE)
     if unknown := set(args.what) - set(benches):
         parser.error(f"{min(unknown)} is none of {', '.join(benches)}")
     if {"loader", "memory"} & set(args.what) and not args.data:

@@ -47,7 +47,8 @@ class ARNLoss(nn.Cell):
     def construct(self, clips, augmented=None, label=None, time=None, space=None):
         network, supports = self.network, self.network.way * self.network.shot
         if self.head is None:
-            return relation_loss(network(clips[:supports], clips[supports:]), network.way)
+            descriptors = network.descriptor(clips)
+            return relation_loss(network.relate(descriptors[:supports], descriptors[supports:]), network.way)
         batch = clips.shape[0]
         features = network.descriptor.encoder(ops.concat((clips, augmented)))
         temporal, spatial = network.descriptor.attend(features)

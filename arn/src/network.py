@@ -9,7 +9,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import Normal, initializer
 
 from shared_utils.config import UserError
-from src.cpu import Conv3x3x3
+from src.cpu import Conv3
 
 
 class MaxPool(nn.Cell):
@@ -29,7 +29,10 @@ class MaxPool(nn.Cell):
         if not self.training:
             return ops.MaxPool3D(size, size)(x)
         t, h, w = (there // wanted for wanted, there in zip(size, x.shape[2:]))
-        return ops.adaptive_max_pool3d(x[:, :, : t * size[0], : h * size[1], : w * size[2]], (t, h, w))
+        whole = (t * size[0], h * size[1], w * size[2])
+        if whole != x.shape[2:]:
+            x = x[:, :, : whole[0], : whole[1], : whole[2]]
+        return ops.adaptive_max_pool3d(x, (t, h, w))
 
 
 class Unit(nn.Cell):
@@ -46,8 +49,8 @@ class Unit(nn.Cell):
         self.conv = conv(in_channels, channels, 3, pad_mode="pad", padding=1, has_bias=True)
         self.norm = norm(channels)
         self.convolve = self.conv.conv2d if dims == 2 else self.conv.conv3d  # without the bias
-        if dims == 3 and in_channels >= 16 and ms.get_context("device_target") == "CPU":
-            self.convolve = Conv3x3x3(channels)
+        if in_channels >= 16 and ms.get_context("device_target") == "CPU":
+            self.convolve = Conv3(channels, dims)
         self.pool = pool or nn.Identity()
         self.dims = dims
 
@@ -86,7 +89,8 @@ class TemporalAttention(nn.Cell):
 
     def construct(self, features):
         x = self.layer2(self.layer1(features))
-        x = x.max((3, 4), keepdims=True)  # frames of 128x128 leave one position, larger ones several
+        if x.shape[3:] != (1, 1):  # frames larger than 128x128 leave several positions
+            x = x.max((3, 4), keepdims=True)
         return ops.sigmoid(self.score(x))
 
 
@@ -101,7 +105,8 @@ class SpatialAttention(nn.Cell):
 
     def construct(self, features):
         x = self.layer2(self.layer1(features))
-        x = x.max(2, keepdims=True)  # clips of 16 to 31 frames leave one step, longer ones several
+        if x.shape[2] != 1:  # clips of more than 31 frames leave several steps
+            x = x.max(2, keepdims=True)
         return ops.sigmoid(self.score(x))
 
 
