@@ -64,8 +64,7 @@ def time_network(repeats):
 
 
 def bench_network(args):
-    """Ours and the peer's in turn, `rounds` times each in a fresh process; medians and the ratio of each
-    round."""
+    """Ours and the peer's in turn, each in a fresh process; the median of the rounds' ratios."""
     rounds = []
     for _ in range(args.rounds if args.peers else 0):
         theirs = _times([args.torch, "bench.py", "arn", "--repeats", str(args.repeats)], args.peers)
@@ -109,8 +108,7 @@ def bench_episodes(args):
 
 
 def bench_loader(args):
-    """Clips a second of the training loader, of bare decord on the same videos, and of the loader on JPEG
-    frames."""
+    """Clips a second of bare decord, of the training loader, and of the loader on JPEG frames."""
     with tempfile.TemporaryDirectory() as folder:
         preprocess(args.data, folder, (128, 128), 95, args.workers)
         bare = _decord_rate(_videos(args.data, args), args.workers)

@@ -1,5 +1,4 @@
-"""Few-shot accuracy of a checkpoint on unseen classes: python eval.py -c FILE.yaml [--section.key=value
-...]."""
+"""Few-shot accuracy on unseen classes: python eval.py -c FILE.yaml [--section.key=value ...]."""
 
 from pathlib import Path
 
@@ -82,8 +81,7 @@ def main(config):
 
 
 def classes_trained_on(checkpoint):
-    """Class names of the label map beside a checkpoint; none where there is no map, as beside a converted
-    one."""
+    """Class names of the label map beside a checkpoint; none beside a converted one, which has no map."""
     path = Path(checkpoint).with_suffix(".labels.json")
     return set(read_label_map(path)) if path.exists() else set()
 

@@ -1,5 +1,4 @@
-"""Which of the support's classes does each query show: python infer.py -c FILE.yaml [--section.key=value
-...].
+"""Which class does each query show: python infer.py -c FILE.yaml [--section.key=value ...].
 
 infer.image_path names a folder with support/<class>/* and query/* (or query/<class>/* where the truth is
 known); without it an episode is drawn from data_loader.eval.
@@ -77,8 +76,7 @@ def main(config):
 
 
 def folder_episode(folder):
-    """({class: [path]}, [(path, true class or None)]) of a folder with support/ and query/. Raises
-    UserError."""
+    """Support {class: [path]} and queries [(path, true class or None)] of a folder. Raises UserError."""
     folder = Path(folder)
     support = class_folders(folder / "support")
     queries = [(path, None) for path in video_files(folder / "query")]
@@ -101,8 +99,7 @@ def drawn_episode(config):
 
 
 def prototype(network, reader, name, paths):
-    """Mean descriptor (C, C) of the readable support clips of one class. Raises UserError where there is
-    none."""
+    """Mean descriptor (C, C) of the readable support clips of a class. Raises UserError without any."""
     descriptors = []
     for path in paths:
         try:
@@ -125,8 +122,7 @@ def relate(network, prototypes, descriptor):
 
 
 def caption(entry):
-    """Lines for the GIF: the prediction with its score, green where right, and the truth where it is
-    known."""
+    """Lines for the GIF: the prediction with its score, green where right; the truth where it is known."""
     truth = entry["truth"]
     colour = WHITE if truth is None else GREEN if truth == entry["predicted"] else RED
     lines = [(f"{entry['predicted']} {entry['score']:.2f}", colour)]

@@ -57,8 +57,7 @@ def _tail(path):
 
 
 def load_weights(network, path, replace=()):
-    """Load the network's parameters from the checkpoint `path`, all of them, and return the checkpoint's
-    facts.
+    """Load all of the network's parameters from the checkpoint `path`; returns the checkpoint's facts.
 
     Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
     values. The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected
@@ -83,8 +82,7 @@ def load_weights(network, path, replace=()):
 
 
 def newest(folder, prefix):
-    """(path, tensors, facts) of the last whole state of training in `folder`, or None; damaged files are
-    told.
+    """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told.
 
     A state is what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors.
     """

@@ -12,8 +12,7 @@ ALIASES = {"file_formate": "file_format"}
 
 
 class UserError(Exception):
-    """A mistake of the user's or of the machine's, told in one line: shown without a traceback, exit status
-    1."""
+    """A mistake of the user's or of the machine's: one line, no traceback, exit status 1."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -25,8 +24,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\
 
 
 def load(argv, default):
-    """Configuration of a program: the YAML `default`, overridden by -c FILE and its bases, then by
-    --a.b=value.
+    """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
 
     Every key must stand in `default`, with a value of the same type (null takes any type). Relative paths in
     `-c` are taken from the working directory, those in `base:` from the file that says it.

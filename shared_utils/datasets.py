@@ -63,8 +63,7 @@ def video_id(path):
 
 
 def group(path):
-    """The source that clips of one recording share: "Class/g07" by UCF101's _gNN_, else the video's own
-    id."""
+    """The recording that a clip is from: "Class/g07" by UCF101's _gNN_, else the video's own id."""
     identity = video_id(path)
     found = re.search(r"_(g\d+)_c\d+$", identity)
     return f"{identity.split('/')[0]}/{found[1]}" if found else identity
@@ -106,8 +105,7 @@ def ucf101_labels(root):
 
 
 def ucf101(root, split, list_number=1):
-    """[Video] of UCF101's official list `split` ("train" or "test") number 1, 2 or 3, and the names not on
-    disk.
+    """([Video], names not on disk) of UCF101's official list `split` (train, test) number 1, 2 or 3.
 
     The label is classInd.txt's for the folder, as the lists have it. Raises UserError.
     """
@@ -177,8 +175,7 @@ class BadVideos:
 
 
 class Reading:
-    """Calls `read` in the workers of a mindspore.dataset, which would bury its UserError in a page of
-    text."""
+    """Calls `read` in a data set's workers and keeps its UserError, which would drown in a page of text."""
 
     def __init__(self, read):
         self.read, self.error = read, None

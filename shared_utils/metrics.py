@@ -13,15 +13,13 @@ from shared_utils.config import UserError
 
 
 def top_k(scores, labels, k):
-    """Whether the label is among the k best of (N, classes) scores: (N,) bool. Ties go to the lower class
-    id."""
+    """Whether the label is among the k best of (N, classes) scores: (N,) bool; ties to the lower id."""
     best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
     return (best == np.asarray(labels)[:, None]).any(axis=1)
 
 
 def mean_interval(values):
-    """Mean of (N,) values and the half width of its 95% interval, 1.96 standard errors (nan for one
-    value)."""
+    """Mean of (N,) values and half its 95% interval, 1.96 standard errors (nan for one value)."""
     values = np.asarray(values, dtype=np.float64)
     half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return float(values.mean()), float(half)
@@ -97,8 +95,7 @@ def sha256(path):
 
 
 def writable_folder(path):
-    """Make the folder `path` where it is missing and return it. Raises UserError where it cannot be
-    written."""
+    """Make the folder `path` where it is missing and return it. Raises UserError."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:

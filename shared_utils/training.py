@@ -134,8 +134,7 @@ class Run(Callback):
             run_context.request_stop()
 
     def state(self):
-        """{name: Parameter} of all that the next step depends on: weights, statistics and the optimizer's
-        tensors."""
+        """{name: Parameter} of all that the next step depends on."""
         parameters = [*self.trained.get_parameters(), *self.optimizer.get_parameters()]
         return {parameter.name: parameter for parameter in parameters if parameter.name != "learning_rate"}
 

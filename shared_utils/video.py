@@ -59,8 +59,7 @@ def decode(path, indices, decoder="any"):
 
 
 def write_gif(path, clip, lines, fps=8, height=192):
-    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels, with `lines` of text in a strip below
-    it.
+    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels with `lines` of text below it.
 
     `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be
     written.

@@ -87,8 +87,7 @@ class Episodes:
     """Reads training episodes: the columns of ARNLoss for episode `number`, a function of (seed, number)."""
 
     def __init__(self, videos, way, shot, query, seed, augmentation=None):
-        """`augmentation`: a self_supervision.Augmentation, or None. Raises UserError where the videos are too
-        few."""
+        """`augmentation`: a self_supervision.Augmentation or None. Raises UserError for too few videos."""
         check_classes(videos.groups, way, shot, query, videos.names)
         self.videos, self.way, self.shot, self.query = videos, way, shot, query
         self.seed, self.augmentation = seed, augmentation
@@ -116,8 +115,7 @@ class Episodes:
         return np.stack(support + query)
 
     def _read_class(self, label, support, query, rng):
-        """[clip] of the videos of one class; a bad one gives way to another that the episode does not
-        have."""
+        """The clips of one class; a bad video gives way to another that the episode does not have."""
         clips, tried = [], set()
         for side, other in ((support, query), (query, support)):
             for place in range(len(side)):
@@ -160,16 +158,14 @@ class EpisodeNumbers:
 
 
 def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ranks=1):
-    """(mindspore.dataset of training episodes, Reading); an epoch is steps_per_epoch episodes, from
-    first_step on."""
+    """(mindspore.dataset of training episodes, its Reading): epochs of steps_per_epoch from first_step."""
     numbers = EpisodeNumbers(steps_per_epoch, first_step, rank, ranks)
     rows = ds.GeneratorDataset(numbers, ["number"], shuffle=False)
     return _read_in_threads(rows, episodes, episodes.columns, workers)
 
 
 def clip_dataset(paths, read, workers):
-    """(mindspore.dataset with the row read(path) for each path: clip (3, T, H, W), whether it is good;
-    Reading)."""
+    """(mindspore.dataset of read(path) for each path: clip (3, T, H, W), is it good; its Reading)."""
     rows = ds.NumpySlicesDataset(np.arange(len(paths)), ["number"], shuffle=False)
     return _read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)
 

@@ -29,8 +29,7 @@ CHUNK = 512  # frames in memory at a time
 
 
 def write_frames(video, folder, size, quality):
-    """Decode `video` into numbered JPEG frames of `size` (height, width) in `folder`, which appears when
-    complete.
+    """Decode `video` into JPEG frames of `size` (height, width); `folder` appears when it is complete.
 
     Returns the number of frames. Raises VideoError, and UserError where nothing can be written.
     """
@@ -53,8 +52,7 @@ def write_frames(video, folder, size, quality):
 
 
 def preprocess(source, output, size, quality, workers):
-    """Frames of every video of the data set `source` below `output`: ({video: reason} of the bad ones,
-    written)."""
+    """Frames of all videos of `source` below `output`: ({bad video: reason}, number written)."""
     folders, output = class_folders(source), writable_folder(output)
     if output.resolve() == Path(source).resolve():
         raise UserError("--output_dir is the source: frames go to a folder of their own")

@@ -19,8 +19,7 @@ def check_positive(numbers):
 
 
 def check_classes(groups, way, shot, query, names):
-    """Raise UserError unless every class can give `shot` + `query` videos, support and query of different
-    groups.
+    """Raise UserError unless every class has the videos and the groups for `shot` and `query`.
 
     `groups` is a list with an array for each class: the group of each of its videos.
     """
@@ -45,8 +44,7 @@ def check_classes(groups, way, shot, query, names):
 
 
 def draw_episode(groups, way, shot, query, seed, number):
-    """Episode `number` of `seed`: `way` classes at random, of each `shot` videos for support, `query` to be
-    asked.
+    """Episode `number` of `seed`: `way` random classes, `shot` videos of each for support, `query` asked.
 
     `groups` as in check_classes: support and query never share a video nor a group.
     """
@@ -57,8 +55,7 @@ def draw_episode(groups, way, shot, query, seed, number):
 
 
 def _two_sides(rng, groups, shot, query):
-    """`shot` and `query` videos of one class: the groups are shuffled and cut in two, each side drawn from at
-    will."""
+    """Support and queries of one class: groups are shuffled and cut in two, a side for each."""
     names, sizes = np.unique(groups, return_counts=True)
     while True:
         order = rng.permutation(len(names))

@@ -86,8 +86,7 @@ class EncodedVideos:
         self.groups = [groups[rows] for rows in self.rows]
 
     def episodes(self, way, shot, query, count, seed):
-        """Score `count` episodes: true and predicted class ids, each (count, way * query); -1 is no
-        prediction.
+        """True and predicted class ids of `count` episodes, each (count, way * query); -1: no prediction.
 
         Raises UserError where the videos are too few.
         """
@@ -109,8 +108,7 @@ class EncodedVideos:
         return np.stack([self.rows[label][videos] for label, videos in zip(classes, chosen)])
 
     def _relate(self, pairs):
-        """Scores (P,) of rows (support..., query) of descriptor numbers, -1 for bad ones; equal rows are
-        scored once."""
+        """Scores (P,) of rows (support..., query) of descriptors, -1 for bad ones; equal rows count once."""
         unique, where = np.unique(pairs, axis=0, return_inverse=True)
         scores = np.empty(len(unique), np.float32)
         batch = np.empty((PAIRS, 2, *self.descriptors.shape[1:]), np.float32)

@@ -13,8 +13,7 @@ from src.cpu import Conv3
 
 
 class MaxPool(nn.Cell):
-    """Max pooling of (B, C, T, H, W) by `size`, or by what is there where that is less; what is left over is
-    cut.
+    """Max pooling of (B, C, T, H, W) by `size`, or by what is there where that is less; the rest is cut.
 
     In training adaptive pooling does it, which keeps the winners' places: without them the gradient has to
     search for them again, which takes the CPU five times as long.
@@ -136,8 +135,7 @@ class Descriptor(nn.Cell):
         self.alpha_t, self.alpha_s, self.sigma = alpha_t, alpha_s, sigma
 
     def attend(self, features):
-        """Temporal [(B, 1, T, 1, 1)] and spatial [(B, 1, 1, H, W)] maps of features, [] where switched
-        off."""
+        """Temporal [(B, 1, T, 1, 1)] and spatial [(B, 1, 1, H, W)] maps of features; [] where off."""
         temporal = [] if self.temporal is None else [self.temporal(features)]
         spatial = [] if self.spatial is None else [self.spatial(features)]
         return temporal, spatial

@@ -59,8 +59,7 @@ def apply(clip, time, space):
 
 
 class Augmentation:
-    """Augments clips at random, and tells how: the targets of the self-supervised head and of the
-    alignment."""
+    """Augments clips at random and tells how: the targets of head and alignment."""
 
     def __init__(self, kind, permutations, temporal_blocks, clip, features):
         """`clip` and `features`: (T, H, W) of the clips and of their features.
@@ -75,8 +74,7 @@ class Augmentation:
         )
 
     def __call__(self, clips, rng):
-        """Clips (B, 3, T, H, W) -> augmented (same shape), label (B,), and on the grid of the features
-        time (B, T') and space (B, H' * W'), all int32."""
+        """Clips (B, 3, T, H, W) -> augmented, label (B,), time (B, T') and space (B, H' * W') of features."""
         labels = rng.integers(self.kinds, size=len(clips)).astype(np.int32)
         augmented = np.stack([apply(clip, *self.on_clip[label]) for clip, label in zip(clips, labels)])
         time, space = zip(*(self.on_features[label] for label in labels))
