@@ -7,9 +7,9 @@ from mindspore.ops.operations.nn_ops import Conv3DBackpropInput
 class Conv3(nn.Cell):
     """Convolution 3x3x3, or 3x3 with dims=2, whose weight gradient is three matrix products.
 
-    Stride and padding are 1. The gradient's own kernel, Conv3DBackpropFilter, takes 2.5 times as long for 64
-    channels of 8x64x64. Here the output's gradient is shifted in time and the input in width; what is left
-    is, for each row offset, one product that sums over all positions.
+    Stride and padding are 1. The gradient's own kernel, Conv3DBackpropFilter, takes about twice as long for
+    64 channels of 8x64x64 (timed as single operators). Here the output's gradient is shifted in time and the
+    input in width; what is left is, for each row offset, one product that sums over all positions.
     """
 
     def __init__(self, channels, dims):
