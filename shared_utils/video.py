@@ -102,21 +102,25 @@ class _Refused(Exception):
 
 def _read_decord(path, choose):
     # Only forward: decord seeks by time stamp, and where they are not in order (an AVI with packed B-frames)
-    # hands out wrong frames without a word. It is trusted there if it has no second key frame to seek to, and
-    # if the last two frames differ: it repeats the last one for those that the header has too many.
+    # hands out wrong frames without a word. There no frame is skipped if there is a second key frame to seek
+    # to, and the last two frames must differ: it repeats the last one for those that the header has too many.
     try:
         reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
         count = len(reader)
         stamps = reader.get_frame_timestamp(np.arange(count))[:, 0]
         ordered = count > 0 and stamps[0] >= 0 and (np.diff(stamps) > 0).all()
-        if not ordered and (count < 2 or len(reader.get_key_indices()) > 1):
+        if not ordered and count < 2:
             raise _Refused("no frames in the order of their time stamps")
+        skips = ordered or len(reader.get_key_indices()) < 2
         wanted = _within(choose(count), count)
         frames, position = {}, 0
         for index in np.unique(wanted if ordered else np.append(wanted, [count - 2, count - 1])):
-            if index > position:
+            if skips and index > position:
                 reader.skip_frames(int(index - position))
-            frames[index] = reader.next().asnumpy()
+                position = index
+            for position in range(position, index + 1):
+                frame = reader.next()
+            frames[index] = frame.asnumpy()
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
