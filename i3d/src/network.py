@@ -1,0 +1,121 @@
+"""I3D: Inception-v1 inflated to three dimensions (CVPR 2017, arXiv 1705.07750, Section 2.2 and Figure 3).
+
+Padding is TensorFlow's SAME everywhere: an axis of n places becomes ceil(n / stride) places, and the odd
+padded place goes to the far side.
+"""
+
+from mindspore import nn, ops
+
+from shared_utils.config import UserError
+
+
+class Unit(nn.Cell):
+    """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T', H', W')."""
+
+    def __init__(self, in_channels, channels, kernel=1, stride=1):
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, channels, kernel, stride, pad_mode="same")
+        self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=0.99)
+
+    def construct(self, x):
+        return ops.relu(self.norm(self.conv(x)))
+
+
+class MaxPool(nn.Cell):
+    """Max pooling with SAME padding: (B, C, T, H, W) -> (B, C, T', H', W')."""
+
+    def __init__(self, kernel, stride):
+        super().__init__()
+        self.pool = ops.MaxPool3D(kernel, stride, pad_mode="same")
+
+    def construct(self, x):
+        return self.pool(x)
+
+
+class Mixed(nn.Cell):
+    """Inception block: four branches of one input, joined by channels (Figure 3, right).
+
+    Branch 0 is 1x1x1; 1 and 2 are 1x1x1, then 3x3x3; 3 is a pool, then 1x1x1. The 1x1x1 convolutions that
+    see the input itself are one wider convolution. `widths`: 0, 1a, 1b, 2a, 2b, 3.
+    """
+
+    def __init__(self, in_channels, widths):
+        super().__init__()
+        self.entry_widths = [widths[0], widths[1], widths[3]]
+        self.entry = Unit(in_channels, sum(self.entry_widths))
+        self.branch1 = Unit(widths[1], widths[2], 3)
+        self.branch2 = Unit(widths[3], widths[4], 3)
+        self.pool = MaxPool((3, 3, 3), (1, 1, 1))
+        self.branch3 = Unit(in_channels, widths[5])
+
+    def construct(self, x):
+        branch0, branch1, branch2 = ops.split(self.entry(x), self.entry_widths, 1)
+        return ops.concat(
+            (branch0, self.branch1(branch1), self.branch2(branch2), self.branch3(self.pool(x))), 1
+        )
+
+
+def average_pool(x, size):
+    """Averages over windows of `size`, stride 1, or over what is there where that is less."""
+    for axis, wanted in zip((2, 3, 4), size):
+        there = x.shape[axis]
+        if there <= wanted:
+            x = x.mean(axis, keep_dims=True)
+        else:
+            starts = range(there - wanted + 1)
+            x = ops.concat(
+                [x.narrow(axis, start, wanted).mean(axis, keep_dims=True) for start in starts], axis
+            )
+    return x
+
+
+class I3D(nn.Cell):
+    """Clips (B, 3, T, H, W) with pixels in [-1, 1] -> logits (B, num_classes). T, H and W are free.
+
+    The head averages over windows of 2x7x7, classifies each of them and takes the mean: over time, and where
+    frames are larger than 224x224 over places too. The classifier being linear, it meets the mean.
+
+    Args:
+        num_classes: classes of the data set; 400 in Kinetics-400.
+        keep_prob: share of the pooled features that dropout keeps in training.
+
+    Raises UserError where keep_prob is not in (0, 1].
+    """
+
+    def __init__(self, num_classes=400, keep_prob=0.5):
+        super().__init__()
+        if not 0 < keep_prob <= 1:
+            raise UserError(f"model.keep_prob must be above 0 and at most 1, not {keep_prob}")
+        self.conv1a = Unit(3, 64, 7, 2)
+        self.pool2a = MaxPool((1, 3, 3), (1, 2, 2))
+        self.conv2b = Unit(64, 64)
+        self.conv2c = Unit(64, 192, 3)
+        self.pool3a = MaxPool((1, 3, 3), (1, 2, 2))
+        self.mixed3b = Mixed(192, (64, 96, 128, 16, 32, 32))
+        self.mixed3c = Mixed(256, (128, 128, 192, 32, 96, 64))
+        self.pool4a = MaxPool((3, 3, 3), (2, 2, 2))
+        self.mixed4b = Mixed(480, (192, 96, 208, 16, 48, 64))
+        self.mixed4c = Mixed(512, (160, 112, 224, 24, 64, 64))
+        self.mixed4d = Mixed(512, (128, 128, 256, 24, 64, 64))
+        self.mixed4e = Mixed(512, (112, 144, 288, 32, 64, 64))
+        self.mixed4f = Mixed(528, (256, 160, 320, 32, 128, 128))
+        self.pool5a = MaxPool((2, 2, 2), (2, 2, 2))
+        self.mixed5b = Mixed(832, (256, 160, 320, 32, 128, 128))
+        self.mixed5c = Mixed(832, (384, 192, 384, 48, 128, 128))
+        self.dropout = nn.Dropout(p=1 - keep_prob)
+        self.classifier = nn.Dense(1024, num_classes)
+
+    def pooled(self, clips):
+        """Clips (B, 3, T, H, W) -> averages (B, 1024, T', H', W') of the windows."""
+        x = self.pool3a(self.conv2c(self.conv2b(self.pool2a(self.conv1a(clips)))))  # (B, 192, T/2, H/8, W/8)
+        x = self.pool4a(self.mixed3c(self.mixed3b(x)))  # (B, 480, T/4, H/16, W/16)
+        x = self.mixed4f(self.mixed4e(self.mixed4d(self.mixed4c(self.mixed4b(x)))))
+        x = self.mixed5c(self.mixed5b(self.pool5a(x)))  # (B, 1024, T/8, H/32, W/32)
+        return average_pool(x, (2, 7, 7))
+
+    def features(self, clips):
+        """Clips (B, 3, T, H, W) -> the (B, 1024) that the classifier meets in evaluation."""
+        return self.pooled(clips).mean((2, 3, 4))
+
+    def construct(self, clips):
+        return self.classifier(self.dropout(self.pooled(clips)).mean((2, 3, 4)))

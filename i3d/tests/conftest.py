@@ -1,0 +1,48 @@
+"""What the tests share: the execution mode, the golden answers and weights."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from convert import pytorch_i3d_keys
+from make_golden import CLASSES, GOLDEN, weight
+
+from src.network import I3D, Mixed
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graph_mode():
+    """What the programs run in; no device can be named after the first kernel."""
+    ms.set_device("CPU", 0)
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture
+def without_compiling():
+    """Every clip size would be compiled anew."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture(scope="session")
+def golden():
+    return np.load(GOLDEN)
+
+
+@pytest.fixture(scope="session")
+def golden_tensors(golden):
+    """{name: array} of pytorch-i3d's layout, the golden weights."""
+    network = I3D(CLASSES)
+    widths = {
+        f"{name}.entry": cell.entry_widths
+        for name, cell in network.name_cells().items()
+        if isinstance(cell, Mixed)
+    }
+    tensors = {}
+    for ours, names in pytorch_i3d_keys().items():
+        count, *rest = network.parameters_dict()[ours].shape
+        if ours == "classifier.weight":
+            rest += [1, 1, 1]
+        for name, width in zip(names, widths.get(".".join(ours.split(".")[:2]), [count])):
+            tensors[name] = golden[name] if name in golden else weight(name, (width, *rest))
+    return tensors
