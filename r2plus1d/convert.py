@@ -1,0 +1,190 @@
+"""Published R(2+1)D-18 weights to our checkpoint: python convert.py SOURCE DEST.ckpt --layout torchvision|zjut.
+
+torchvision: a PyTorch state dict of r2plus1d_18; needs requirements-convert.txt. zjut: a checkpoint of the
+published MindSpore port, whose widths are torchvision's too. The number of classes is the source's.
+"""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+
+from shared_utils import checkpoint
+from shared_utils.config import UserError
+from shared_utils.metrics import writable_folder
+from src.network import R2Plus1D18
+
+TORCH_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+ZJUT_NORM = {f"bn2d.{name}": name for name in TORCH_NORM.values()}
+# What is no weight: torch's count of batches, and the optimizer's state in a checkpoint of MindSpore's.
+PASSED_OVER = re.compile(
+    r".*\.num_batches_tracked|moments\..*|momentum|learning_rate|global_step|epoch_num|step_num"
+)
+
+
+def torchvision_keys():
+    """{key of torchvision's r2plus1d_18: our name}, every tensor of the network."""
+    keys = {
+        **_unit("stem.0", "stem.1", "stem.space", TORCH_NORM),
+        **_unit("stem.3", "stem.4", "stem.time", TORCH_NORM),
+        **_affine("fc"),
+    }
+    for number in range(8):
+        source, ours = f"layer{number // 2 + 1}.{number % 2}", f"blocks.{number}"
+        for conv in ("conv1", "conv2"):
+            both, unit = f"{source}.{conv}", f"{ours}.{conv}"
+            keys.update(_unit(f"{both}.0.0", f"{both}.0.1", f"{unit}.space", TORCH_NORM))
+            keys.update(_unit(f"{both}.0.3", f"{both}.1", f"{unit}.time", TORCH_NORM))
+        if number in (2, 4, 6):
+            down = f"{source}.downsample"
+            keys.update(_unit(f"{down}.0", f"{down}.1", f"{ours}.shortcut", TORCH_NORM))
+    return keys
+
+
+def zjut_keys():
+    """{key of the published MindSpore port: our name}, every tensor of the network."""
+    keys = {
+        **_unit("conv1.0", "conv1.1", "stem.space", ZJUT_NORM),
+        **_unit("conv1.3", "conv1.4", "stem.time", ZJUT_NORM),
+        **_affine("classifier"),
+    }
+    for number in range(8):
+        source, ours = f"layer{number // 2 + 1}.{number % 2}", f"blocks.{number}"
+        units = {
+            f"conv12.conv{conv}_{place}": f"conv{conv}.{kind}"
+            for conv in (1, 2)
+            for place, kind in enumerate(("space", "time"))
+        }
+        if number in (2, 4, 6):
+            units["down_sample"] = "shortcut"
+        for theirs, unit in units.items():
+            features = f"{source}.{theirs}.features"
+            keys.update(_unit(f"{features}.0", f"{features}.1", f"{ours}.{unit}", ZJUT_NORM))
+    return keys
+
+
+def _unit(conv, norm, target, norm_names):
+    return {
+        f"{conv}.weight": f"{target}.conv.weight",
+        **{f"{norm}.{name}": f"{target}.norm.bn2d.{ours}" for name, ours in norm_names.items()},
+    }
+
+
+def _affine(source):
+    return {f"{source}.{name}": f"classifier.{name}" for name in ("weight", "bias")}
+
+
+def convert(tensors, keys):
+    """The network with the weights of {key: array}, its number of classes taken from them.
+
+    Raises UserError with every unexpected, missing and wrongly shaped tensor.
+    """
+    tensors = {name: tensor for name, tensor in tensors.items() if not PASSED_OVER.fullmatch(name)}
+    ours = {keys.get(name, name): tensor for name, tensor in tensors.items()}
+    classes = ours["classifier.bias"].size if "classifier.bias" in ours else 400
+    network = R2Plus1D18(max(classes, 1))
+    parameters = {parameter.name: parameter for parameter in network.get_parameters()}
+    shapes = {source: parameters[name].shape for source, name in keys.items()}
+    faults = [f"unexpected {name}" for name in tensors if name not in keys]
+    faults += [f"missing {name}" for name in keys if name not in tensors]
+    faults += [
+        f"{name} is {list(tensors[name].shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if name in tensors and tensors[name].shape != shape
+    ]
+    if faults:
+        raise UserError(f"not this layout, {len(faults)} tensors differ: {'; '.join(faults[:20])}")
+    for source, name in keys.items():
+        parameters[name].set_data(ms.Tensor(tensors[source], parameters[name].dtype))
+    return network
+
+
+def read_torch(path):
+    """{key: array} of a PyTorch state dict, which may lie under `state_dict`."""
+    try:
+        import torch  # needed here alone
+    except ImportError:
+        raise UserError("reading a PyTorch file needs: pip install -r requirements-convert.txt") from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return {
+        name: tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }
+
+
+def read_mindspore(path):
+    """{key: array} of a MindSpore checkpoint."""
+    return {
+        name: tensor.asnumpy()
+        for name, tensor in checkpoint.load(path)[0].items()
+        if isinstance(tensor, ms.Tensor)
+    }
+
+
+LAYOUTS = {"torchvision": (read_torch, torchvision_keys), "zjut": (read_mindspore, zjut_keys)}
+
+
+def save(network, dest):
+    """Write the network's checkpoint; returns its logits on a seeded clip, read back and computed anew.
+
+    Raises UserError where they are not those of `network`; what was at `dest` stays then.
+    """
+    clip = ms.Tensor(np.random.default_rng(0).normal(size=(1, 3, 8, 48, 48)).astype(np.float32))
+    weights = {parameter.name: parameter for parameter in network.get_parameters()}
+    temporary = writable_folder(dest.parent) / f".{dest.stem}-{os.getpid()}-unproved.ckpt"
+    try:
+        checkpoint.save(temporary, weights, {"weights": list(weights)})
+        again = R2Plus1D18(network.classifier.out_channels)
+        checkpoint.load_weights(again, temporary)
+        wanted, logits = (cell.set_train(False)(clip).asnumpy()[0] for cell in (network, again))
+        difference = np.abs(logits - wanted).max()
+        if not difference <= 1e-5 * np.abs(wanted).max():
+            raise UserError(f"the checkpoint's logits differ from the source's by {difference}: not written")
+        os.replace(temporary, dest)
+    except OSError as error:
+        raise UserError(f"cannot write {dest}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return logits
+
+
+def main(argv):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("dest", type=Path)
+    parser.add_argument("--layout", choices=LAYOUTS, required=True)
+    args = parser.parse_args(argv)
+    if not args.source.is_file():
+        raise UserError(f"no file at {args.source}")
+    read, keys = LAYOUTS[args.layout]
+    network = convert(read(args.source), keys())
+    logits = save(network, args.dest)
+    parameters = list(network.get_parameters())
+    for parameter in parameters:
+        print(f"{parameter.name} {list(parameter.shape)}")
+    numbers = sum(parameter.size for parameter in parameters)
+    print(f"{args.dest}: {len(parameters)} tensors, {numbers:,} numbers, {len(logits)} classes")
+    highest = ", ".join(f"{logits[label]:.4f} (class {label})" for label in np.argsort(-logits)[:5])
+    print(f"read back, the logits of a seeded clip are equal; the highest: {highest}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
