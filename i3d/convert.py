@@ -38,7 +38,7 @@ TORCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-CHECK_CLIP = (1, 3, 9, 64, 64)
+CHECK_CLIP = (1, 3, 9, 33, 33)
 
 
 def pytorch_i3d_keys():
