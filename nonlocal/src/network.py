@@ -1,0 +1,256 @@
+"""Non-local networks (CVPR 2018, arXiv 1711.07971): I3D-ResNet50 with blocks that relate all positions.
+
+A non-local block sums, for each position of the features, over all others, weighted by a pairwise function of
+the two positions' features (Section 3.1). The rest is ResNet-50 inflated to 3D (Section 4).
+"""
+
+import mindspore as ms
+from mindspore import nn, ops
+from mindspore.common.initializer import HeNormal, Normal, initializer
+
+from shared_utils.config import UserError
+
+MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
+# For each stage: which bottlenecks have a convolution over time (Table 1, and mmaction2's pattern).
+INFLATED = ((0, 1, 2), (0, 2), (0, 2, 4), (1,))
+BOTTLENECKS = (3, 4, 6, 3)
+
+
+def pointwise(x, weight):
+    """Convolution 1x1x1 as a matrix product: (B, C, T, H, W) and (D, C, 1, 1, 1) -> (B, D, T, H, W)."""
+    matrix = weight.reshape(1, weight.shape[0], -1).broadcast_to(
+        (x.shape[0], weight.shape[0], -1)
+    )  # (B, D, C)
+    y = ops.BatchMatMul()(matrix, x.reshape(x.shape[0], x.shape[1], -1))  # (B, D, T * H * W)
+    return y.reshape(x.shape[0], -1, *x.shape[2:])
+
+
+class Convolution(nn.Cell):
+    """Convolution without bias, padded so that stride 1 keeps T, H and W; the weight is given."""
+
+    def __init__(self, in_channels, channels, kernel, stride):
+        super().__init__()
+        self.weight = ms.Parameter(initializer(HeNormal(mode="fan_out"), (channels, in_channels, *kernel)))
+        self.kernel, self.stride = kernel, stride
+        padding = tuple(extent // 2 for extent in kernel for _ in range(2))
+        self.convolve = ops.Conv3D(channels, kernel, pad_mode="pad", pad=padding, stride=stride)
+
+    def construct(self, x, weight):
+        if self.kernel == (1, 1, 1):
+            return pointwise(
+                x[..., :: self.stride[1], :: self.stride[2]] if self.stride != (1, 1, 1) else x, weight
+            )
+        return self.convolve(x, weight)
+
+
+class Unit(nn.Cell):
+    """Convolution and batch normalisation, in evaluation as one: (B, C, T, H, W) -> (B, D, T', H', W')."""
+
+    def __init__(self, in_channels, channels, kernel=(1, 1, 1), stride=(1, 1, 1)):
+        super().__init__()
+        self.conv = Convolution(in_channels, channels, kernel, stride)
+        self.norm = nn.BatchNorm3d(channels)
+
+    def construct(self, x):
+        if self.training:
+            return self.norm(self.conv(x, self.conv.weight))
+        weight, bias = self.folded()
+        return self.conv(x, weight) + bias
+
+    def folded(self):
+        """Weight (D, C, ...) and bias (1, D, 1, 1, 1) of the convolution with the normalisation in it."""
+        norm = self.norm.bn2d
+        scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (D,)
+        bias = norm.beta - norm.moving_mean * scale
+        return self.conv.weight * scale.reshape(-1, 1, 1, 1, 1), bias.reshape(1, -1, 1, 1, 1)
+
+
+class Embedding(nn.Cell):
+    """1x1x1 convolution with bias, then max pooling where `pooled`: (B, C, T, H, W) -> (B, D, positions)."""
+
+    def __init__(self, in_channels, channels):
+        super().__init__()
+        self.weight = ms.Parameter(initializer(Normal(0.01), (channels, in_channels, 1, 1, 1)))
+        self.bias = ms.Parameter(initializer("zeros", (channels,)))
+
+    def construct(self, x, pooled):
+        x = pointwise(x, self.weight)
+        x = sub_sample(x) if pooled else x
+        return x.reshape(*x.shape[:2], -1) + self.bias.reshape(1, -1, 1)
+
+
+def sub_sample(x):
+    """Max pooling (1, 2, 2): (B, C, T, H, W) -> (B, C, T, H / 2, W / 2), rounded down (Section 3.3)."""
+    return ops.MaxPool3D((1, 2, 2), (1, 2, 2))(x)
+
+
+class NonLocal(nn.Cell):
+    """x (B, C, T, H, W) -> x + BN(W_z y), where y_i = sum_j f(x_i, x_j) g(x_j) / C(x) (Section 3).
+
+    f is exp(x_i' x_j) (gaussian), exp(theta_i' phi_j) (embedded_gaussian), theta_i' phi_j (dot_product) or
+    relu(w_f' [theta_i, phi_j]) (concatenation); C(x) sums f over j in the first two, is the number of j in
+    the others. `sub_sample` pools what j runs over. The norm starts at 0 and so the block as the identity.
+    """
+
+    def __init__(self, channels, mode, sub_sample):
+        super().__init__()
+        inner = channels // 2
+        self.mode, self.sub_sample = mode, sub_sample
+        self.g = Embedding(channels, inner)
+        if mode != "gaussian":
+            self.theta, self.phi = Embedding(channels, inner), Embedding(channels, inner)
+        if mode == "concatenation":
+            self.w_f = ms.Parameter(initializer(Normal(0.01), (1, 2 * inner, 1, 1)))
+        self.out = Unit(inner, channels)
+        self.out.norm.bn2d.gamma.set_data(initializer("zeros", (channels,)))
+
+    def construct(self, x):
+        g = self.g(x, self.sub_sample)  # (B, c, M)
+        y = self.relate(x, g)  # (B, c, N)
+        return x + self.out(y.reshape(*y.shape[:2], *x.shape[2:]))
+
+    def relate(self, x, g):
+        """y (B, c, N) at all N positions of x from g (B, c, M) at the M sub-sampled ones."""
+        if self.mode == "gaussian":
+            pooled = sub_sample(x) if self.sub_sample else x
+            theta, phi = (part.reshape(*x.shape[:2], -1) for part in (x, pooled))
+        else:
+            theta, phi = self.theta(x, False), self.phi(x, self.sub_sample)
+        if self.mode == "dot_product":
+            # No N x M matrix: (theta' phi) g = theta' (phi g).
+            return ops.BatchMatMul()(ops.BatchMatMul(transpose_b=True)(g, phi / g.shape[-1]), theta)
+        if self.mode == "concatenation":
+            of_theta, of_phi = (
+                (half * part).sum(1)
+                for half, part in zip(ops.chunk(self.w_f.reshape(1, -1, 1), 2, 1), (theta, phi))
+            )  # (B, N) and (B, M)
+            f = ops.relu(of_theta.expand_dims(2) + of_phi.expand_dims(1)) / g.shape[-1]  # (B, N, M)
+        else:
+            f = ops.softmax(ops.BatchMatMul(transpose_a=True)(theta, phi))  # (B, N, M)
+        return ops.BatchMatMul(transpose_b=True)(g, f)
+
+
+class Bottleneck(nn.Cell):
+    """Residual block 1x1, 3x3, 1x1 with a convolution over time in the first where `inflated` (Section 4)."""
+
+    def __init__(self, in_channels, width, stride, inflated, non_local, shortcut):
+        super().__init__()
+        self.conv1 = Unit(in_channels, width, (3, 1, 1) if inflated else (1, 1, 1))
+        self.conv2 = Unit(width, width, (1, 3, 3), (1, stride, stride))
+        self.conv3 = Unit(width, 4 * width)
+        self.shortcut, self.non_local = shortcut, non_local
+
+    def construct(self, x):
+        y = self.conv3(ops.relu(self.conv2(ops.relu(self.conv1(x)))))
+        return self.non_local(ops.relu(y + self.shortcut(x)))
+
+
+class Stem(nn.Cell):
+    """Convolution 5x7x7 and max pooling 1x3x3: (B, 3, T, H, W) -> (B, 64, T', H / 4, W / 4) (Table 1).
+
+    The pooling reads every `pool_stride_t`-th frame of the convolution alone; evaluation computes no other.
+    """
+
+    def __init__(self, conv_stride_t, pool_stride_t):
+        super().__init__()
+        self.unit = Unit(3, 64, (5, 7, 7), (conv_stride_t, 2, 2))
+        self.seldom = ops.Conv3D(
+            64,
+            (5, 7, 7),
+            pad_mode="pad",
+            pad=(2, 2, 3, 3, 3, 3),
+            stride=(conv_stride_t * pool_stride_t, 2, 2),
+        )
+        self.pool_stride_t = pool_stride_t
+
+    def construct(self, x):
+        if self.training:
+            x = self.unit(x)
+            return ops.relu(ops.max_pool3d(x, (1, 3, 3), (self.pool_stride_t, 2, 2), (0, 1, 1)))
+        weight, bias = self.unit.folded()
+        x = ops.relu(self.seldom(x, weight) + bias)
+        x = ops.pad(x, (1, 1, 1, 1))  # zeros are as good as nothing below what ReLU left
+        return ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x)
+
+
+@ops.constexpr  # without it a compiled network cannot raise UserError
+def _check(shape, frames, side):
+    """Raise UserError where clips of `shape` (B, 3, T, H, W) are too small."""
+    if shape[2] < frames or min(shape[3:]) < side:
+        raise UserError(
+            f"the network needs clips of at least {frames} frames of {side}x{side}, "
+            f"not {shape[2]} of {shape[3]}x{shape[4]}"
+        )
+
+
+class NonLocalI3D(nn.Cell):
+    """Clips (B, 3, T, H, W) -> logits (B, num_classes): I3D-ResNet50 with non-local blocks (Section 4).
+
+    Args:
+        keep_prob: of the features in training, before the classifier.
+        mode: pairwise function of the blocks, one of MODES.
+        blocks: for each of the stages res2 to res5 the bottlenecks, from 0, that a non-local block follows;
+            ((), (), (), ()) is the plain I3D.
+        sub_sample: whether the blocks relate positions to 2x2 positions' maxima.
+        conv1_stride_t, pool1_stride_t: strides in time, 2 and 2 in the paper; pool2 always halves.
+
+    Raises UserError where these do not fit.
+    """
+
+    def __init__(
+        self,
+        num_classes=400,
+        keep_prob=0.5,
+        mode="dot_product",
+        blocks=((), (1, 3), (1, 3, 5), ()),
+        sub_sample=True,
+        conv1_stride_t=2,
+        pool1_stride_t=2,
+    ):
+        super().__init__()
+        if mode not in MODES:
+            raise UserError(f"model.mode must be one of {', '.join(MODES)}, not {mode}")
+        if len(blocks) != 4 or any(
+            set(block) - set(range(count)) for block, count in zip(blocks, BOTTLENECKS)
+        ):
+            raise UserError(
+                f"model.blocks lists for each stage some of its {BOTTLENECKS} bottlenecks, not {blocks}"
+            )
+        if min(conv1_stride_t, pool1_stride_t) < 1:
+            raise UserError(
+                "model.conv1_stride_t and model.pool1_stride_t must be at least 1, "
+                f"not {conv1_stride_t} and {pool1_stride_t}"
+            )
+        # pool2 and the sub-sampling need two positions each
+        deepest = max((stage for stage in range(4) if sub_sample and blocks[stage]), default=-1)
+        self.frames, self.side = (
+            conv1_stride_t * pool1_stride_t + 1,
+            4 * 2**deepest + 1 if deepest >= 0 else 1,
+        )
+        self.stem = Stem(conv1_stride_t, pool1_stride_t)
+        channels, stages = 64, []
+        for stage, count in enumerate(BOTTLENECKS):
+            width, bottlenecks = 64 * 2**stage, []
+            for number in range(count):
+                stride = 2 if stage > 0 and number == 0 else 1
+                project = (
+                    Unit(channels, 4 * width, stride=(1, stride, stride)) if number == 0 else nn.Identity()
+                )
+                relate = NonLocal(4 * width, mode, sub_sample) if number in blocks[stage] else nn.Identity()
+                inflated = number in INFLATED[stage]
+                bottlenecks.append(Bottleneck(channels, width, stride, inflated, relate, project))
+                channels = 4 * width
+            stages.append(nn.SequentialCell(bottlenecks))
+        self.res2, self.res3, self.res4, self.res5 = stages
+        self.dropout = nn.Dropout(p=1 - keep_prob)
+        self.classifier = nn.Dense(channels, num_classes, weight_init=Normal(0.01), bias_init="zeros")
+
+    def features(self, clips):
+        """Clips (B, 3, T, H, W) -> the mean over all positions of what the last stage gives, (B, 2048)."""
+        _check(clips.shape, self.frames, self.side)
+        x = self.res2(self.stem(clips))
+        x = ops.MaxPool3D((2, 1, 1), (2, 1, 1))(x)
+        return self.res5(self.res4(self.res3(x))).mean((2, 3, 4))
+
+    def construct(self, clips):
+        return self.classifier(self.dropout(self.features(clips)))
