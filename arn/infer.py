@@ -12,11 +12,12 @@ import numpy as np
 
 from shared_utils import training
 from shared_utils.checkpoint import load_weights
+from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
 from shared_utils.datasets import class_folders, video_files
 from shared_utils.metrics import writable_folder
-from shared_utils.video import VideoError, write_gif
-from src.dataset import ClipReader, Videos
+from shared_utils.video import VideoError, write_picture
+from src.dataset import Videos
 from src.episodes import check_classes, draw_episode
 from src.network import ARN, make_pairs
 
@@ -56,7 +57,7 @@ def main(config):
             gif=f"{number:03d}_{Path(path).stem}.gif",
         )
         print(f"{Path(path).name:40} {names[best]:{width}} {scores[best]:.3f}  {truth or 'unknown'}")
-        write_gif(output / entry["gif"], frames, caption(entry))
+        write_picture(output / entry["gif"], frames, caption(entry))
     (output / "predictions.json").write_text(
         json.dumps(
             {"support": {name: list(map(str, support[name])) for name in names}, "predictions": predictions},

@@ -33,7 +33,8 @@ def main(config):
 
     steps = dataset.episodes // ranks
     rates = optim.learning_rates(config.learning_rate, steps, config.train.epochs)
-    optimizer = optim.optimizer(config.optimizer, loss.trainable_params(), rates)
+    scale = config.optimizer.loss_scale
+    optimizer = optim.optimizer(config.optimizer, loss.trainable_params(), rates, scale)
 
     def validate():
         encoded = EncodedVideos(
@@ -70,8 +71,8 @@ def main(config):
     rows, reading = episode_dataset(episodes, dataset.num_parallel_workers, steps, job.step, rank, ranks)
     clips = config.model.way * (config.model.shot + dataset.query) * ranks
     progress = training.Progress(job, config.train.log_steps, clips)
-    scale = FixedLossScaleManager(config.optimizer.loss_scale, drop_overflow_update=False)
-    model = Model(loss, optimizer=optimizer, loss_scale_manager=scale)
+    manager = FixedLossScaleManager(scale, drop_overflow_update=False)
+    model = Model(loss, optimizer=optimizer, loss_scale_manager=manager)
     with reading.errors():
         model.train(job.epochs_left(), rows, callbacks=[progress, job], dataset_sink_mode=False)
 

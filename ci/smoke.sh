@@ -21,11 +21,12 @@ smoke() {
     bash "$packed/scripts/run_export.sh" "$config" "$best" ONNX
     bash "$packed/scripts/run_infer.sh" CPU "$config" "$best"
     if ! grep -q "^trained 2 steps" "$packed/train.log"; then echo "error: $model trained no 2 steps" >&2; exit 1; fi
-    for file in eval/eval.log eval/results.json "$model.mindir" "$model.onnx" infer_output/predictions.json; do
-        if [ ! -s "$packed/$file" ]; then echo "error: $model left no $file" >&2; exit 1; fi
+    for file in "$packed"/{eval/eval.log,eval/results.json,"$model.mindir","$model.onnx",infer_output/predictions.json*}; do
+        if [ ! -s "$file" ]; then echo "error: $model left no $file" >&2; exit 1; fi
     done
     echo "smoke $model ok"
 }
 
 "$PYTHON" "$root/ci/synthetic_videos.py" demo/videos --classes 18 --videos 6 --frames 16 --size 24x32
+"$PYTHON" "$root/ci/synthetic_videos.py" demo/kinetics --layout kinetics --classes 8 --videos 5 --frames 16 --size 24x32
 for model in "$@"; do smoke "$model"; done

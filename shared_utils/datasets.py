@@ -1,16 +1,16 @@
 """Video data sets as published, on disk: which videos there are, of which class, in which split."""
-import contextlib
+import csv
 import json
 import os
 import re
-import sys
-import threading
 from collections import namedtuple
 from pathlib import Path
 
 from shared_utils.config import UserError
 from shared_utils.video import SUFFIXES
 
+# Alphabetical: a class's id is its line, from 0.
+KINETICS400 = Path(__file__).with_name("kinetics400_labels.txt")
 REMEDY = (
     "name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at "
     "https://www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR"
@@ -104,15 +104,17 @@ def ucf101_labels(root):
     return labels
 
 
-def ucf101(root, split, list_number=1):
-    """([Video], names not on disk) of UCF101's official list `split` (train, test) number 1, 2 or 3.
+def ucf101(root, split, chosen="1"):
+    """([Video], names not on disk) of UCF101's official list `split` (train, test) number `chosen`.
 
-    The label is classInd.txt's for the folder, as the lists have it. Raises UserError.
+    `chosen` may be the path of a list of the same form. The label is classInd.txt's for the folder. Raises
+    UserError.
     """
     labels = ucf101_labels(root)
     videos, missing = [], []
-    for line in read_lines(Path(root) / "ucfTrainTestlist" / f"{split}list{list_number:02d}.txt"):
-        relative = line.rsplit(" ", 1)[0] if split == "train" else line
+    own = Path(root) / "ucfTrainTestlist" / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
+    for line in read_lines(own if chosen.isdigit() else chosen):
+        relative = re.sub(r" \d+$", "", line)
         path = Path(root) / relative
         if not path.is_file() and path.with_suffix("").is_dir():
             path = path.with_suffix("")
@@ -122,9 +124,97 @@ def ucf101(root, split, list_number=1):
             raise UserError(f"{relative} of the {split} list: classInd.txt has no class {path.parent.name}")
         else:
             videos.append(Video(video_id(path), path, labels[path.parent.name]))
+    return _some(videos, missing, split, root), missing
+
+
+def hmdb51(root, split, chosen="1"):
+    """([Video], names not on disk, {class: id}) of HMDB51: a folder of videos a class, and the official lists
+    testTrainMulti_7030_splits/<class>_test_split<chosen>.txt, 1 for training and 2 for testing.
+
+    Class ids are alphabetical. Raises UserError.
+    """
+    lists = sorted((Path(root) / "testTrainMulti_7030_splits").glob(f"*_test_split{chosen}.txt"))
+    if not lists:
+        raise UserError(f"no lists testTrainMulti_7030_splits/<class>_test_split{chosen}.txt in {root}")
+    labels = {path.name.rsplit("_test_split", 1)[0]: label for label, path in enumerate(lists)}
+    videos, missing = [], []
+    for path, (name, label) in zip(lists, labels.items()):
+        for line in read_lines(path):
+            file, _, use = line.rpartition(" ")
+            if use == ("1" if split == "train" else "2"):
+                video = Path(root) / name / file.strip()
+                if not video.is_file() and video.with_suffix("").is_dir():
+                    video = video.with_suffix("")
+                if video.exists():
+                    videos.append(Video(video_id(video), video, label))
+                else:
+                    missing.append(f"{name}/{file.strip()}")
+    return _some(videos, missing, split, root), missing, labels
+
+
+def kinetics400_rows(path):
+    """[(class, file name without ending)] of a kinetics-400_*.csv. Raises UserError with the line."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
+                                                             int(row["time_end"]))) for row in table]
+    except OSError as error:
+        raise UserError(f"cannot read the list {path}: {error.strerror}; {REMEDY}") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
+
+
+def kinetics400(root, split, classes=400, chosen="1"):
+    """([Video], names not on disk, {class: id}) of kinetics-400_<split>.csv, or of the csv file `chosen`.
+
+    Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
+    alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list. A row of
+    a class that is none of them is an error. Raises UserError.
+    """
+    root = Path(root)
+    rows = kinetics400_rows(root / f"kinetics-400_{split}.csv" if chosen.isdigit() else chosen)
+    names = read_lines(KINETICS400)
+    if classes != len(names):
+        training = root / "kinetics-400_train.csv"
+        names = sorted({name for name, _ in (kinetics400_rows(training) if training.exists() else rows)})
+    labels = {name: label for label, name in enumerate(names)}
+    if strange := sorted({name for name, _ in rows} - set(names)):
+        raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes: model.num_classes"
+                        " is 400 for Kinetics-400's own alone, otherwise the count of the training list's")
+    folders = [root / split, *(entry for entry in (root / split).glob("*") if entry.is_dir())]
+    there = {video_id(path).split("/")[1]: path for folder in folders if folder.is_dir()
+             for path in video_files(folder)}
+    videos = [Video(stem, there[stem], labels[name]) for name, stem in rows if stem in there]
+    missing = [stem for _, stem in rows if stem not in there]
+    return _some(videos, missing, split, root), missing, labels
+
+
+def _some(videos, missing, split, root):
     if not videos:
         raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
-    return videos, missing
+    return videos
+
+
+def labelled(root, kind, split, classes, chosen="1"):
+    """([Video], names not on disk, {class: id}) of a data set by the name that the YAML files use.
+
+    Raises UserError, also where the classes are not `classes`.
+    """
+    if not Path(root).is_dir():
+        raise UserError(f"no {kind} data set at {root}: {REMEDY}")
+    if kind in ("Kinetic400", "Kinetics400"):
+        videos, missing, labels = kinetics400(root, split, classes, chosen)
+    elif kind == "HMDB51":
+        videos, missing, labels = hmdb51(root, split, chosen)
+    elif kind == "UCF101":
+        videos, missing = ucf101(root, split, chosen)
+        labels = ucf101_labels(root)
+    else:
+        raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
+    if len(labels) != classes:
+        raise UserError(f"{root} has {len(labels)} classes, but model.num_classes is {classes}")
+    return videos, missing, labels
 
 
 def write_label_map(path, labels):
@@ -136,6 +226,11 @@ def write_label_map(path, labels):
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write the label map {path}: {error.strerror}") from None
+
+
+def label_map_of(path):
+    """Where the label map of a checkpoint or of an exported file is kept."""
+    return Path(path).with_suffix(".labels.json")
 
 
 def read_label_map(path):
@@ -155,44 +250,3 @@ def check_label_map(path, labels):
         if kept.get(name) != labels.get(name):
             raise UserError(f"the label map {path} differs from the data set's: class {name} is "
                             f"{kept.get(name, 'missing')} there and {labels.get(name, 'missing')} here")
-
-
-class BadVideos:
-    """Counts the videos that cannot be decoded, from any thread, and tells each once with its reason."""
-
-    def __init__(self, limit):
-        self.limit, self.paths, self.lock = limit, set(), threading.Lock()
-
-    def report(self, error):
-        """Note the VideoError `error`. Raises UserError when more than `limit` files were bad."""
-        with self.lock:
-            if error.path in self.paths:
-                return
-            self.paths.add(error.path)
-            print(f"bad video {len(self.paths)}: {error}", file=sys.stderr, flush=True)
-            if len(self.paths) > self.limit:
-                raise UserError(f"{len(self.paths)} bad videos, max_bad_videos is {self.limit}; {error}")
-
-
-class Reading:
-    """Calls `read` in a data set's workers and keeps its UserError, which would drown in a page of text."""
-
-    def __init__(self, read):
-        self.read, self.error = read, None
-
-    def __call__(self, *columns):
-        try:
-            return self.read(*columns)
-        except UserError as error:
-            self.error = self.error or error
-            raise
-
-    @contextlib.contextmanager
-    def errors(self):
-        """Around the use of the data set: raises the UserError that ended it, as it was."""
-        try:
-            yield
-        except RuntimeError:
-            if self.error:
-                raise self.error from None
-            raise

@@ -31,25 +31,28 @@ def confusion(labels, predictions, classes):
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def per_class_accuracy(matrix):
-    """(classes,) share of the diagonal in each row of a confusion matrix; nan for a class without samples."""
-    totals = matrix.sum(axis=1)
+def per_class_accuracy(matrix, totals):
+    """(classes,) share of `totals` on the diagonal of a confusion matrix; nan for a class without any."""
     return np.divide(np.diag(matrix), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
 
 
-def write_confusion(folder, stem, matrix, names):
-    """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`."""
+def write_confusion(folder, stem, matrix, names, totals=None):
+    """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`.
+
+    `totals`: samples of each class where some of them have no prediction, otherwise the matrix's row sums.
+    """
     import matplotlib  # slow to import, and needed here alone
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     folder = writable_folder(folder)
+    totals = matrix.sum(axis=1) if totals is None else totals
     with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["class", "count", "accuracy"])
-        for name, row, share in zip(names, matrix, per_class_accuracy(matrix)):
-            rows.writerow([name, int(row.sum()), "" if np.isnan(share) else f"{share:.4f}"])
+        for name, count, share in zip(names, totals, per_class_accuracy(matrix, totals)):
+            rows.writerow([name, int(count), "" if np.isnan(share) else f"{share:.4f}"])
     side = min(20.0, 2.5 + 0.28 * len(names))
     figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
     image = axes.imshow(

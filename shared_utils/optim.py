@@ -29,9 +29,17 @@ def learning_rates(section, steps_per_epoch, epochs):
             for step in range(epochs * steps_per_epoch)]
 
 
-def optimizer(section, parameters, rates):
-    """SGD, Momentum or Adam with weight decay and a fixed loss scale. Raises UserError for another type."""
-    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": section.loss_scale}
+def linear_scaling(rates, batch, base_batch):
+    """Rates that were chosen for `base_batch` clips a step, in proportion to `batch`; 0: as they are."""
+    return [rate * batch / base_batch for rate in rates] if base_batch else rates
+
+
+def optimizer(section, parameters, rates, loss_scale=1.0):
+    """SGD, Momentum or Adam with weight decay; gradients come multiplied by `loss_scale`.
+
+    Raises UserError for another type.
+    """
+    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": loss_scale}
     if section.type == "Adam":
         return nn.Adam(parameters, **common)
     if section.type in ("SGD", "Momentum"):

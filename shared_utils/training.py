@@ -1,4 +1,5 @@
 """The running of a job: device and ranks, progress, the state that a run resumes from."""
+import contextlib
 import math
 import os
 import random
@@ -92,12 +93,14 @@ class Run(Callback):
     """
 
     def __init__(
-        self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0
+        self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0,
+        averaged=contextlib.nullcontext,
     ):
         """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
-        `validate`: function to (score, text), the higher the better, or None. Raises UserError."""
+        `validate`: function to (score, text), the higher the better, or None; `averaged`: context in which
+        the network has the weights to validate and keep. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
-        self.validate = validate
+        self.validate, self.averaged = validate, averaged
         self.steps_per_epoch, self.labels, self.rank = steps_per_epoch, labels, rank
         self.total_steps = steps_per_epoch * section.epochs
         self.step, self.best, self.kept = 0, None, []
@@ -143,12 +146,13 @@ class Run(Callback):
         return {parameter.name: parameter for parameter in self.network.get_parameters()}
 
     def _keep_best(self, epoch):
-        score, text = self.validate()
-        tqdm.write(f"epoch: {epoch}, validation {text}")
-        if self.best is None or score > self.best:
-            self.best = score
-            if self.rank == 0:
-                self._save(f"{self.prefix}-best", self.weights())
+        with self.averaged():
+            score, text = self.validate()
+            tqdm.write(f"epoch: {epoch}, validation {text}")
+            if self.best is None or score > self.best:
+                self.best = score
+                if self.rank == 0:
+                    self._save(f"{self.prefix}-best", self.weights())
 
     def _save(self, name, parameters):
         facts = {

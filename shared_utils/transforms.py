@@ -10,7 +10,8 @@ import numpy as np
 
 from shared_utils.config import UserError
 
-INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC,
+INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR,
+                 "bicubic": cv2.INTER_CUBIC,
                  "area": cv2.INTER_AREA}
 
 
@@ -122,6 +123,26 @@ class VideoReshape:
         return clip.reshape(self.shape)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """Cut `size` at shares of the spare (longer, shorter) edges, with `corner` of (height, width)."""
+
+    size: list
+    place: tuple
+    corner: bool = False
+    mirror: bool = False
+
+    def __call__(self, clip, rng):
+        tall = clip.shape[1] > clip.shape[2]
+        place = self.place if self.corner or tall else self.place[::-1]
+        corner = [round(edge * share) for edge, share in zip(_spare(clip, self.size), place)]
+        cut = _crop(clip, corner, self.size)
+        return cut[:, :, ::-1] if self.mirror else cut
+
+
+CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
+CUTS = {1: (((0.5, 0.5),),), 3: tuple(((share, 0.5),) for share in (0, 0.5, 1)),
+        10: tuple((place, True, mirror) for mirror in (False, True) for place in CORNERS)}
 BY_NAME = {transform.__name__: transform for transform in (
     VideoResize, VideoShortEdgeResize, VideoRandomCrop, VideoCenterCrop, VideoRandomHorizontalFlip,
     VideoRescale, VideoToTensor, VideoReOrder, VideoNormalize, VideoReshape)}
@@ -133,8 +154,31 @@ def compose(operations):
 
     Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take.
     """
-    steps = [_transform(operation) for operation in operations]
+    return _chain([_transform(operation) for operation in operations])
 
+
+def views(operations, crops):
+    """How to make `crops` (1, 3 or 10) views in space of a clip, from the YAML's list of operations.
+
+    Returns (function of one frame to apply as it is decoded, or None; [function (clip, rng) -> view of what
+    remains]). VideoCenterCrop gives way to three crops along the longer edge, or to the four corners and the
+    middle with their mirror images. Raises UserError where there is none, or for another count.
+    """
+    steps, resize = [_transform(operation) for operation in operations], None
+    if steps and isinstance(steps[0], (VideoResize, VideoShortEdgeResize)):
+        resize = steps.pop(0)
+    if crops not in CUTS:
+        raise UserError(f"eval.num_crops must be 1, 3 or 10, not {crops}")
+    places = [place for place, step in enumerate(steps) if isinstance(step, VideoCenterCrop)]
+    if crops > 1 and len(places) != 1:
+        raise UserError(f"{crops} crops need one VideoCenterCrop among data_loader.eval.map.operations")
+    chains = [_chain(steps)] if crops == 1 else [
+        _chain([*steps[:places[0]], _Cut(steps[places[0]].size, *cut), *steps[places[0] + 1:]])
+        for cut in CUTS[crops]]
+    return resize and (lambda frame: resize(frame[None], None)[0]), chains
+
+
+def _chain(steps):
     def apply(clip, rng):
         for step in steps:
             try:

@@ -48,23 +48,23 @@ def probe(path):
     return Info(count, *clip.shape[1:3])
 
 
-def decode(path, indices, decoder="any"):
+def decode(path, indices, decoder="any", each=None):
     """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
 
     `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
-    opens the file once. `decoder` forces "decord" or "ffmpeg". Raises VideoError for an unreadable
-    file, and for an index beyond its end.
+    opens the file once. `decoder` forces "decord" or "ffmpeg"; `each` is applied to every frame (H, W, 3) as
+    soon as it is there. Raises VideoError for an unreadable file, and for an index beyond its end.
     """
-    return _read(path, indices if callable(indices) else lambda frames: indices, decoder)[0]
+    return _read(path, indices if callable(indices) else lambda frames: indices, decoder, each)[0]
 
 
-def write_gif(path, clip, lines, fps=8, height=192):
-    """Write a clip (T, H, W, 3) uint8 RGB as a GIF of `height` pixels with `lines` of text below it.
+def write_picture(path, clip, lines, fps=8, height=192):
+    """Write a clip (T, H, W, 3) uint8 RGB as a .gif or .mp4 of `height` pixels with `lines` of text below it.
 
     `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be
     written.
     """
-    width = max(160, round(clip.shape[2] * height / clip.shape[1]))
+    width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (text, colour) in enumerate(lines):
         extent = max(1, cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0])
@@ -73,24 +73,27 @@ def write_gif(path, clip, lines, fps=8, height=192):
     frames = [
         np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip]) for frame in clip
     ]
+    gif = str(path).endswith(".gif")
+    options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
+        "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     try:
-        imageio.mimsave(path, frames, format="GIF", duration=1000 / fps, loop=0)
+        imageio.mimsave(path, frames, **options)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _read(path, choose, decoder="any"):
+def _read(path, choose, decoder="any", each=None):
     """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
-    path = Path(path)
+    path, each = Path(path), each or np.asarray
     if path.is_dir():
-        return _read_folder(path, choose)
+        return _read_folder(path, choose, each)
     if not path.is_file():
         raise VideoError(path, "no such file")
     reasons = []
     for name, read in (("decord", _read_decord), ("ffmpeg", _read_ffmpeg)):
         if decoder in ("any", name):
             try:
-                return read(path, choose)
+                return read(path, choose, each)
             except _Refused as error:
                 reasons.append(f"{name}: {error}")
     raise VideoError(path, "; ".join(reasons))
@@ -100,7 +103,7 @@ class _Refused(Exception):
     """One decoder's reason; the next one may still read the file."""
 
 
-def _read_decord(path, choose):
+def _read_decord(path, choose, each):
     # Only forward: decord seeks by time stamp, and where they are not in order (an AVI with packed B-frames)
     # hands out wrong frames without a word. There no frame is skipped if there is a second key frame to seek
     # to, and the last two frames must differ: it repeats the last one for those that the header has too many.
@@ -118,22 +121,25 @@ def _read_decord(path, choose):
             if skips and index > position:
                 reader.skip_frames(int(index - position))
                 position = index
-            for position in range(position, index + 1):
+            for _ in range(position, index + 1):
                 frame = reader.next()
-            frames[index] = frame.asnumpy()
+            frames[index] = _colours(each, frame.asnumpy())
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
     if not ordered and np.array_equal(frames[count - 2], frames[count - 1]):
         raise _Refused("perhaps fewer frames than the header has")
-    clip = np.stack([frames[index] for index in wanted])
-    if clip.shape[-1] != 3:  # what decord makes of a rotated video
-        raise _Refused(f"frames of {clip.shape[-1]} channels")
-    return clip, count
+    return np.stack([frames[index] for index in wanted]), count
 
 
-def _read_ffmpeg(path, choose):
+def _colours(each, frame):
+    if frame.shape[-1] != 3:  # what decord makes of a rotated video
+        raise _Refused(f"frames of {frame.shape[-1]} channels")
+    return each(frame)
+
+
+def _read_ffmpeg(path, choose, each):
     count = _ffmpeg_count(path)
     if count == 0:
         raise _Refused("no frame could be decoded")
@@ -143,7 +149,7 @@ def _read_ffmpeg(path, choose):
         for position in range(wanted.max() + 1):
             frame = _read_ppm(process.stdout)
             if position in left:
-                frames[position] = frame
+                frames[position] = each(frame)
     return np.stack([frames[index] for index in wanted.tolist()]), count
 
 
@@ -186,7 +192,7 @@ def _read_ppm(stream):
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
-def _read_folder(path, choose):
+def _read_folder(path, choose, each):
     names = sorted(name for name in os.listdir(path) if name.endswith(".jpg"))
     if not names:
         raise VideoError(path, "a folder without .jpg frames")
@@ -199,7 +205,7 @@ def _read_folder(path, choose):
         frame = _read_jpeg(path / names[index])
         if frame is None:
             raise VideoError(path / names[index], "not a readable JPEG")
-        frames[index] = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
     if len({frame.shape for frame in frames.values()}) > 1:
         raise VideoError(path, "the frame size changes")
     return np.stack([frames[index] for index in wanted]), len(names)

@@ -1,50 +1,17 @@
 """Videos in, episodes out: the data sets that train.py, eval.py and infer.py read."""
 
-import os
 from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 
-from shared_utils import datasets, sampling
+from shared_utils import datasets
+from shared_utils.clips import BadVideos, ClipReader, read_in_threads
 from shared_utils.config import UserError
-from shared_utils.transforms import compose
-from shared_utils.video import VideoError, decode
+from shared_utils.video import VideoError
 from src.episodes import check_classes, draw_episode
 
 SPLITS = Path(__file__).resolve().parents[1] / "splits"
-
-
-class ClipReader:
-    """How a clip is read from a video, by data_loader.train or data_loader.eval."""
-
-    def __init__(self, section):
-        self.dataset, self.transform = section.dataset, compose(section.map.operations)
-        if self.dataset.seq_mode not in sampling.MODES:
-            raise UserError(
-                f"seq_mode must be one of {', '.join(sampling.MODES)}, not {self.dataset.seq_mode}"
-            )
-        if self.dataset.seq < 4 or self.dataset.frame_interval < 1:
-            raise UserError(
-                f"seq must be at least 4 and frame_interval at least 1, not {self.dataset.seq} and "
-                f"{self.dataset.frame_interval}"
-            )
-
-    def frames(self, path, rng=None):
-        """The sampled frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
-        dataset = self.dataset
-        return decode(
-            path,
-            lambda count: sampling.sample(dataset.seq_mode, count, dataset.seq, dataset.frame_interval, rng),
-        )
-
-    def prepare(self, frames, rng=None):
-        """Frames (T, H, W, 3) uint8 -> clip (3, T, H', W') float32."""
-        return self.transform(frames, rng or np.random.default_rng(0))
-
-    def clip(self, path, rng=None):
-        """The clip of a video, what is random drawn from `rng`. Raises VideoError."""
-        return self.prepare(self.frames(path, rng), rng)
 
 
 class Videos:
@@ -64,7 +31,9 @@ class Videos:
             )
         self.names, self.paths = list(folders), list(folders.values())
         self.groups = [_groups(paths, dataset.distinct_groups) for paths in self.paths]
-        self.reader, self.bad = ClipReader(section), datasets.BadVideos(dataset.max_bad_videos)
+        if dataset.seq < 4:
+            raise UserError(f"seq must be at least 4, not {dataset.seq}")
+        self.reader, self.bad = ClipReader(section), BadVideos(dataset.max_bad_videos)
 
     def labels(self):
         """{class name: id}."""
@@ -161,24 +130,10 @@ def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ra
     """(mindspore.dataset of training episodes, its Reading): epochs of steps_per_epoch from first_step."""
     numbers = EpisodeNumbers(steps_per_epoch, first_step, rank, ranks)
     rows = ds.GeneratorDataset(numbers, ["number"], shuffle=False)
-    return _read_in_threads(rows, episodes, episodes.columns, workers)
+    return read_in_threads(rows, episodes, episodes.columns, workers)
 
 
 def clip_dataset(paths, read, workers):
     """(mindspore.dataset of read(path) for each path: clip (3, T, H, W), is it good; its Reading)."""
     rows = ds.NumpySlicesDataset(np.arange(len(paths)), ["number"], shuffle=False)
-    return _read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)
-
-
-def _read_in_threads(rows, read, columns, workers):
-    # Threads, not processes: decoding and resizing release the interpreter's lock, and nothing is copied.
-    ds.config.set_prefetch_size(2)
-    reading = datasets.Reading(read)
-    rows = rows.map(
-        reading,
-        input_columns=["number"],
-        output_columns=columns,
-        python_multiprocessing=False,
-        num_parallel_workers=max(1, min(workers, os.cpu_count())),
-    )
-    return rows, reading
+    return read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)

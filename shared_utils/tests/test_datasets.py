@@ -1,15 +1,11 @@
 """datasets: official lists, classes and groups on disk, label maps, and how errors are told."""
 
-import threading
 from pathlib import Path
 
-import mindspore.dataset as ds
-import numpy as np
 import pytest
 
 from shared_utils import datasets
 from shared_utils.config import UserError
-from shared_utils.video import VideoError
 
 
 @pytest.fixture
@@ -64,17 +60,17 @@ def test_a_folder_of_frames_stands_for_its_video(ucf):
 
 def test_lists_that_cannot_be_used(ucf):
     with pytest.raises(UserError, match=r"cannot read .*testlist04\.txt"):
-        datasets.ucf101(ucf, "test", 4)
+        datasets.ucf101(ucf, "test", "4")
     lists = ucf / "ucfTrainTestlist"
     (lists / "testlist02.txt").write_text("Empty/v_Empty_g01_c01.avi\n")
     with pytest.raises(UserError, match="none of the 1 videos of the test list is in"):
-        datasets.ucf101(ucf, "test", 2)
+        datasets.ucf101(ucf, "test", "2")
     (ucf / "Empty" / "v_Empty_g01_c01.avi").touch()
     with pytest.raises(UserError, match=r"classInd.txt has no class Empty"):
-        datasets.ucf101(ucf, "test", 2)
+        datasets.ucf101(ucf, "test", "2")
     (lists / "testlist03.txt").write_text("\n \n")
     with pytest.raises(UserError, match=r"testlist03\.txt is empty"):
-        datasets.ucf101(ucf, "test", 3)
+        datasets.ucf101(ucf, "test", "3")
     (lists / "classInd.txt").write_text("Archery 1\n")
     with pytest.raises(UserError, match="'Archery 1' is not `<number> <class>`"):
         datasets.ucf101(ucf, "train")
@@ -149,59 +145,77 @@ def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
     assert datasets.read_label_map(path) == {"a": 0} and list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_videos_are_told_once_and_limited_in_all_threads(capsys):
-    bad = datasets.BadVideos(limit=3)
-    raised = []
+@pytest.fixture
+def kinetics(tmp_path):
+    """Kinetics-400's layout with empty files: one below its split, one below a class folder, one missing."""
+    root = tmp_path / "kinetics"
+    (root / "train" / "zumba").mkdir(parents=True)
+    (root / "train" / "-a_b_000003_000013.mp4").touch()
+    (root / "train" / "zumba" / "cccc_000120_000130.mkv").touch()
+    rows = ["label,youtube_id,time_start,time_end,split", "abseiling,-a_b,3,13,train"]
+    rows += ["zumba,cccc,120,130,train", "zumba,gone,1,11,train"]
+    (root / "kinetics-400_train.csv").write_text("\n".join(rows))
+    return root
 
-    def report():
-        for _ in range(50):
-            for name in ("a", "b", "c"):
-                try:
-                    bad.report(VideoError(Path(name), "broken"))
-                except UserError as error:
-                    raised.append(error)
 
-    threads = [threading.Thread(target=report) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    lines = capsys.readouterr().err.splitlines()
-    assert sorted(line.split(": ", 1)[1] for line in lines) == [
-        f"cannot decode {name}: broken" for name in "abc"
+def test_kinetics_videos_are_found_by_their_csv(kinetics):
+    videos, missing, labels = datasets.labelled(kinetics, "Kinetic400", "train", 400)
+    assert [(video.id, video.label) for video in videos] == [
+        ("-a_b_000003_000013", 0),
+        ("cccc_000120_000130", 399),
     ]
-    assert [line.split(": ")[0] for line in lines] == [
-        "bad video 1",
-        "bad video 2",
-        "bad video 3",
-    ] and not raised
-    with pytest.raises(
-        UserError, match=r"4 bad videos, max_bad_videos is 3; .*d: broken"
-    ):
-        bad.report(VideoError(Path("d"), "broken"))
+    assert missing == ["gone_000001_000011"] and len(labels) == 400
+    assert list(labels)[:2] == ["abseiling", "air drumming"] and labels["zumba"] == 399
+    videos, _, labels = datasets.labelled(kinetics, "Kinetics400", "train", 2)
+    assert labels == {"abseiling": 0, "zumba": 1} and [video.label for video in videos] == [0, 1]
+    few = kinetics / "few.csv"
+    few.write_text("label,youtube_id,time_start,time_end,split\nzumba,cccc,120,130,x\n")
+    videos, missing, labels = datasets.labelled(kinetics, "Kinetic400", "train", 2, str(few))
+    assert [video.label for video in videos] == [1] and not missing
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_while_reading_arrives_as_it_was(workers):
-    def read(number):
-        if number == 5:
-            raise VideoError("x.avi", "broken")
-        if number > 20:
-            raise ZeroDivisionError
-        return np.float32(number) * np.ones(2, np.float32)
+def test_kinetics_lists_that_do_not_fit(kinetics):
+    with pytest.raises(UserError, match="has 2 classes, but model.num_classes is 7"):
+        datasets.labelled(kinetics, "Kinetic400", "train", 7)
+    with pytest.raises(UserError, match="cannot read the list .*kinetics-400_val.csv"):
+        datasets.labelled(kinetics, "Kinetic400", "val", 400)
+    with pytest.raises(UserError, match="dataset.type must be Kinetic400, UCF101 or HMDB51, not Kinetics"):
+        datasets.labelled(kinetics, "Kinetics", "train", 400)
+    with pytest.raises(UserError, match="no Kinetic400 data set at"):
+        datasets.labelled(kinetics / "no", "Kinetic400", "train", 400)
+    path = kinetics / "kinetics-400_train.csv"
+    path.write_text(path.read_text() + "\nflying,x,1,2,train")
+    with pytest.raises(UserError, match="flying of the train list is none of the 400 classes"):
+        datasets.labelled(kinetics, "Kinetic400", "train", 400)
+    path.write_text(path.read_text() + "\nzumba,x,one,2,train")
+    with pytest.raises(UserError, match="line 6 of .* is no row of Kinetics-400"):
+        datasets.labelled(kinetics, "Kinetic400", "train", 400)
+    path.write_text("label,youtube_id,time_start,time_end,split\nzumba,gone,1,11,train")
+    with pytest.raises(UserError, match="none of the 1 videos of the train list is in"):
+        datasets.labelled(kinetics, "Kinetic400", "train", 400)
 
-    def use(numbers):
-        reading = datasets.Reading(read)
-        rows = ds.NumpySlicesDataset(np.array(numbers), ["number"], shuffle=False)
-        rows = rows.map(
-            reading, ["number"], ["row"], python_multiprocessing=False, num_parallel_workers=workers
-        )
-        with reading.errors():
-            return [int(row["row"][0]) for row in rows.create_dict_iterator(num_epochs=1, output_numpy=True)]
 
-    assert use([1, 2, 3]) == [1, 2, 3]
-    with pytest.raises(VideoError) as caught:
-        use(range(20))
-    assert str(caught.value) == "cannot decode x.avi: broken" and caught.value.path == "x.avi"
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):  # no user's mistake: with its traceback
-        use([30])
+def test_hmdb51_by_its_official_lists(tmp_path):
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    for name in ("brush_hair", "wave"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"a b_{number}.avi").touch()
+        (lists / f"{name}_test_split2.txt").write_text("a b_0.avi 1 \na b_1.avi 2 \na b_2.avi 0 \nc.avi 1 \n")
+    videos, missing, labels = datasets.labelled(tmp_path, "HMDB51", "train", 2, "2")
+    assert [(video.id, video.label) for video in videos] == [("brush_hair/a b_0", 0), ("wave/a b_0", 1)]
+    assert missing == ["brush_hair/c.avi", "wave/c.avi"] and labels == {"brush_hair": 0, "wave": 1}
+    videos, _, _ = datasets.labelled(tmp_path, "HMDB51", "test", 2, "2")
+    assert [video.path.name for video in videos] == ["a b_1.avi", "a b_1.avi"]
+    with pytest.raises(UserError, match="no lists testTrainMulti_7030_splits"):
+        datasets.labelled(tmp_path, "HMDB51", "train", 2)
+
+
+def test_ucf101_takes_a_list_of_the_users(ucf, tmp_path):
+    (ucf / "YoYo").mkdir(exist_ok=True)
+    (ucf / "YoYo" / "v_YoYo_g09_c01.avi").touch()
+    (tmp_path / "mine.txt").write_text("YoYo/v_YoYo_g09_c01.avi 10\nYoYo/gone.avi\n")
+    videos, missing = datasets.ucf101(ucf, "train", str(tmp_path / "mine.txt"))
+    assert [(video.id, video.label) for video in videos] == [("YoYo/v_YoYo_g09_c01", 9)]
+    assert missing == ["YoYo/gone.avi"]

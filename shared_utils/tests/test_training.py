@@ -317,7 +317,7 @@ def test_learning_rates_that_cannot_be():
 def test_optimizers_take_the_step_of_their_formula(kind):
     weight = ms.Parameter(ms.Tensor([1.0, -2.0], ms.float32), name="weight")
     settings = SimpleNamespace(type=kind, momentum=0.9, weight_decay=0.1, loss_scale=8.0)
-    optimizer = optim.optimizer(settings, [weight], [0.1, 0.01])
+    optimizer = optim.optimizer(settings, [weight], [0.1, 0.01], settings.loss_scale)
     wanted, first, second = np.array([1.0, -2.0]), 0.0, 0.0
     for step, rate in enumerate((0.1, 0.01), 1):
         gradient = np.array([0.5, 1.0])

@@ -147,7 +147,7 @@ def test_what_comes_out_is_contiguous_float32_and_what_went_in_is_unchanged(clip
         ({"type": "VideoToTensor", "order": [1]}, "VideoToTensor has no argument order; it takes none"),
         ({"type": "VideoResize"}, "VideoResize: .*missing.*'size'"),
         (
-            {"type": "VideoResize", "size": [1, 1], "interpolation": "linear"},
+            {"type": "VideoResize", "size": [1, 1], "interpolation": "cubic"},
             "interpolation must be one of nearest",
         ),
     ],

@@ -284,7 +284,7 @@ def test_the_error_travels_between_processes():
 def test_a_gif_has_its_frames_pace_and_text(tmp_path):
     clip = np.zeros((4, 30, 50, 3), np.uint8)
     clip[:, :, :, 1] = 40 * np.arange(4)[:, None, None]
-    video.write_gif(
+    video.write_picture(
         tmp_path / "a.gif", clip, [("a long line of text " * 5, (255, 255, 255)), ("", (0, 255, 0))], fps=5
     )
     frames = imageio.mimread(tmp_path / "a.gif", memtest=False)
@@ -295,7 +295,7 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
         assert text[:, 200:].any() and not text[:, -3:].any() and not frame[214:].any()
     assert imageio.v3.immeta(tmp_path / "a.gif")["duration"] == 200
     with pytest.raises(video.UserError, match="cannot write"):
-        video.write_gif(tmp_path / "none" / "a.gif", clip, [])
+        video.write_picture(tmp_path / "none" / "a.gif", clip, [])
 
 
 def test_decord_after_mindspore_dataset():

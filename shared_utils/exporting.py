@@ -1,0 +1,121 @@
+"""Export of a network to MINDIR, ONNX or AIR, proved equal, and the running of an exported file."""
+
+import os
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from google.protobuf.message import DecodeError
+from mindspore import nn
+from mindspore.train.mind_ir_pb2 import ModelProto
+
+from shared_utils.checkpoint import load_weights
+from shared_utils.config import UserError
+from shared_utils.datasets import label_map_of, read_label_map, write_label_map
+from shared_utils.metrics import writable_folder
+
+TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
+
+
+def check_format(file_format, device_target):
+    """Raise UserError where `file_format` is none of MINDIR, ONNX and AIR, or AIR is asked off an Ascend."""
+    if file_format not in ("MINDIR", "ONNX", "AIR"):
+        raise UserError(f"export.file_format must be MINDIR, ONNX or AIR, not {file_format}")
+    if file_format == "AIR" and device_target != "Ascend":
+        raise UserError(
+            "AIR is written on an Ascend only: set context.device_target to Ascend there, "
+            "or export.file_format to MINDIR or ONNX"
+        )
+
+
+def export(network, inputs, file_name, file_format):
+    """Write `file_name`.mindir, .onnx or .air of the network in evaluation mode for these input arrays.
+
+    The file is loaded back (but for AIR) and must give the network's answers; otherwise nothing is written
+    and UserError tells the difference. Returns (path, line that says what was proved).
+    """
+    network.set_train(False)
+    target = Path(f"{file_name}.{file_format.lower()}")
+    temporary = writable_folder(target.parent) / f".{target.stem}-{os.getpid()}{target.suffix}"
+    tensors = [ms.Tensor(array) for array in inputs]
+    proof = "not compared, AIR is not reloaded"
+    try:
+        if file_format == "ONNX":
+            ms.onnx.export(network, *tensors, file_name=str(temporary))
+        else:
+            ms.export(network, *tensors, file_name=str(temporary), file_format=file_format)
+        if file_format != "AIR":
+            wanted = network(*tensors).asnumpy()
+            difference = float(np.abs(load_exported(temporary)[0](*inputs) - wanted).max())
+            if not difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+                raise UserError(
+                    f"the exported {file_format} differs from the network by {difference:.2e}, more than "
+                    f"{TOLERANCE:.0e} of its answers; {target} is not written"
+                )
+            proof = f"reloaded, largest difference {difference:.1e}"
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target, f"{target}: {target.stat().st_size:,} bytes, {proof}"
+
+
+def export_classifier(config, build):
+    """Export what `build()` makes with export.pretrained_model, for clips of the YAML's shape, and tell it.
+
+    The label map beside the checkpoint goes beside the file. Raises UserError.
+    """
+    section, frames = config.export, config.data_loader.eval.dataset.seq
+    check_format(section.file_format, config.context.device_target)
+    shape = (section.input_channel, frames, section.image_height, section.image_width)
+    if min(section.batch_size, *shape) < 1:
+        raise UserError(f"export wants clips of at least 1, not {section.batch_size} of {list(shape)}")
+    network = build()
+    load_weights(network, section.pretrained_model)
+    clips = smooth_clips(np.random.default_rng(config.seed), section.batch_size, shape)
+    path, proof = export(network, [clips], section.file_name, section.file_format)
+    if (labels := label_map_of(section.pretrained_model)).exists():
+        write_label_map(label_map_of(path), read_label_map(labels))
+    print(f"{proof}; clips {list(clips.shape)}")
+
+
+def load_exported(path):
+    """(function of input arrays to the answer array, shape of the first input) of a .mindir or .onnx file.
+
+    Raises UserError where it cannot be loaded.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no file at {path}")
+    try:
+        return {".mindir": _mindir, ".onnx": _onnx}[Path(path).suffix.lower()](str(path))
+    except KeyError:
+        raise UserError(f"{path} is neither .mindir nor .onnx") from None
+
+
+def _mindir(path):
+    try:
+        cell = nn.GraphCell(ms.load(path))
+        model = ModelProto()
+        model.ParseFromString(Path(path).read_bytes())
+    except (RuntimeError, ValueError, DecodeError) as error:
+        raise UserError(f"{path} is no MINDIR: {str(error).splitlines()[0]}") from None
+    shape = list(model.graph.input[0].tensor[0].dims)
+    return (lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy()), shape
+
+
+def _onnx(path):
+    import onnxruntime  # needed here alone
+
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, one for each kind of damage
+        raise UserError(f"{path} is no ONNX: {str(error).splitlines()[0]}") from None
+    names = [node.name for node in session.get_inputs()]
+    return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), session.get_inputs()[0].shape
+
+
+def smooth_clips(rng, count, shape):
+    """(count, 3, T, H, W) float32 of low-frequency noise, each clip of another contrast, about normalised."""
+    channels, frames, height, width = shape
+    coarse = rng.normal(size=(count, channels, frames, -(-height // 8), -(-width // 8)))
+    clips = coarse.repeat(8, axis=3).repeat(8, axis=4)[..., :height, :width]
+    return (clips * rng.uniform(0.3, 1.5, (count, 1, 1, 1, 1))).astype(np.float32)

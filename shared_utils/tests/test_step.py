@@ -1,0 +1,123 @@
+"""step: one update by its formula, however the batch is cut, scaled, clipped and averaged."""
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+
+from shared_utils.config import UserError
+from shared_utils.step import Classification, TrainStep, freeze_norm, mixed_precision
+
+RATE = 0.5
+CLIPS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 1], np.int32)
+
+
+class Linear(nn.Cell):
+    """Logits of (B, 3) rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(3, 3, weight_init="zeros", has_bias=False)
+
+    def construct(self, rows):
+        return self.dense(rows)
+
+
+def update(smoothing=0.0, optimizer=None, **keywords):
+    """(loss, weight, averaged weight) after one step."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    network = Linear()
+    optimizer = nn.SGD(network.trainable_params(), RATE)
+    step = TrainStep(Classification(network, smoothing), network, optimizer, **keywords).set_train()
+    loss = float(step(ms.Tensor(CLIPS), ms.Tensor(LABELS)).asnumpy())
+    weight = network.dense.weight.asnumpy()
+    with step.averaged():
+        average = network.dense.weight.asnumpy()
+    np.testing.assert_array_equal(network.dense.weight.asnumpy(), weight)
+    return loss, weight, average
+
+
+def gradient(smoothing=0.0):
+    """Of the mean cross-entropy by the zero weight: the softmax is a third everywhere."""
+    targets = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
+    return (1 / 3 - targets).T @ CLIPS / len(CLIPS)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"accumulate": 2}, {"accumulate": 4}, {"loss_scale": 1024.0}, {"accumulate": 2, "loss_scale": 8.0}],
+)
+def test_the_step_is_the_same_however_it_is_computed(keywords):
+    loss, weight, average = update(**keywords)
+    assert loss == pytest.approx(np.log(3), rel=1e-5)
+    np.testing.assert_allclose(weight, -RATE * gradient(), atol=1e-6)
+    np.testing.assert_array_equal(average, weight)
+
+
+def test_label_smoothing_spreads_the_label():
+    np.testing.assert_allclose(update(smoothing=0.3)[1], -RATE * gradient(0.3), atol=1e-6)
+
+
+def test_gradients_are_clipped_to_their_norm_after_scaling_back():
+    norm = np.linalg.norm(gradient())
+    _, weight, _ = update(clip_norm=norm / 4, loss_scale=64.0)
+    np.testing.assert_allclose(weight, -RATE * gradient() / 4, atol=1e-6)
+    np.testing.assert_allclose(update(clip_norm=norm * 4)[1], -RATE * gradient(), atol=1e-6)
+
+
+def test_the_average_follows_the_weights_slowly():
+    _, weight, average = update(ema=0.75)
+    np.testing.assert_allclose(weight, -RATE * gradient(), atol=1e-6)
+    np.testing.assert_allclose(average, 0.25 * weight, atol=1e-6)
+
+
+class Normed(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3)
+        self.norm = nn.BatchNorm3d(4)
+        self.dense = nn.Dense(4, 3)
+
+    def construct(self, clips):
+        return self.dense(self.norm(self.conv(clips)).mean((2, 3, 4)))
+
+
+def train(network, level="O0"):
+    ms.set_context(mode=ms.GRAPH_MODE)
+    mixed_precision(network, level)
+    loss = Classification(network)
+    optimizer = nn.Momentum(network.trainable_params(), 0.1, 0.9)
+    step = TrainStep(loss, network, optimizer, loss_scale=1024.0 if level != "O0" else 1.0).set_train()
+    clips = ms.Tensor(np.random.default_rng(1).normal(size=(2, 3, 4, 6, 6)).astype(np.float32))
+    return [float(step(clips, ms.Tensor(np.array([0, 2], np.int32))).asnumpy()) for _ in range(8)]
+
+
+def test_frozen_norms_keep_their_averages_and_learn():
+    network = Normed()
+    freeze_norm(network)
+    before = network.norm.bn2d.moving_mean.asnumpy().copy()
+    losses = train(network)
+    np.testing.assert_array_equal(network.norm.bn2d.moving_mean.asnumpy(), before)
+    assert losses[-1] < losses[0] and (network.norm.bn2d.gamma.asnumpy() != 1).any()
+    free = Normed()
+    train(free)
+    assert (free.norm.bn2d.moving_mean.asnumpy() != 0).any()
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+def test_mixed_precision_computes_in_float16_and_learns(level):
+    ms.set_seed(3)
+    exact = train(Normed())
+    ms.set_seed(3)
+    network = Normed()
+    losses = train(network, level)
+    assert losses[-1] < losses[0] and losses == pytest.approx(exact, rel=0.05) and losses != exact
+    assert network.conv.weight.dtype == ms.float32
+    clips = ms.Tensor(np.ones((1, 3, 4, 6, 6), np.float32))
+    assert network(clips).dtype == ms.float16
+
+
+def test_an_unknown_precision():
+    with pytest.raises(UserError, match="amp_level must be O0, O2 or O3, not O1"):
+        mixed_precision(Normed(), "O1")
