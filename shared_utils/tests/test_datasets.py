@@ -175,11 +175,11 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
 
 
 def test_kinetics_lists_that_do_not_fit(kinetics):
-    with pytest.raises(UserError, match="has 2 classes, but model.num_classes is 7"):
+    with pytest.raises(UserError, match=r"has 2 classes, but model.num_classes is 7"):
         datasets.labelled(kinetics, "Kinetic400", "train", 7)
-    with pytest.raises(UserError, match="cannot read the list .*kinetics-400_val.csv"):
+    with pytest.raises(UserError, match=r"cannot read the list .*kinetics-400_val.csv"):
         datasets.labelled(kinetics, "Kinetic400", "val", 400)
-    with pytest.raises(UserError, match="dataset.type must be Kinetic400, UCF101 or HMDB51, not Kinetics"):
+    with pytest.raises(UserError, match=r"dataset.type must be Kinetic400, UCF101 or HMDB51, not Kinetics"):
         datasets.labelled(kinetics, "Kinetics", "train", 400)
     with pytest.raises(UserError, match="no Kinetic400 data set at"):
         datasets.labelled(kinetics / "no", "Kinetic400", "train", 400)
@@ -188,7 +188,7 @@ def test_kinetics_lists_that_do_not_fit(kinetics):
     with pytest.raises(UserError, match="flying of the train list is none of the 400 classes"):
         datasets.labelled(kinetics, "Kinetic400", "train", 400)
     path.write_text(path.read_text() + "\nzumba,x,one,2,train")
-    with pytest.raises(UserError, match="line 6 of .* is no row of Kinetics-400"):
+    with pytest.raises(UserError, match=r"line 6 of .* is no row of Kinetics-400"):
         datasets.labelled(kinetics, "Kinetic400", "train", 400)
     path.write_text("label,youtube_id,time_start,time_end,split\nzumba,gone,1,11,train")
     with pytest.raises(UserError, match="none of the 1 videos of the train list is in"):
