@@ -181,7 +181,7 @@ def kinetics400(root, split, classes=400, chosen="1"):
     labels = {name: label for label, name in enumerate(names)}
     if strange := sorted({name for name, _ in rows} - set(names)):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "
-                        "model.num_classes is 400 for Kinetics-400's own, else the count of the training list")
+                        "model.num_classes is 400 for Kinetics-400's, else the count of the training list")
     folders = [root / split, *(entry for entry in (root / split).glob("*") if entry.is_dir())]
     there = {video_id(path).split("/")[1]: path for folder in folders if folder.is_dir()
              for path in video_files(folder)}

@@ -25,8 +25,8 @@ class TrainStep(nn.Cell):
 
     Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
     then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
-    loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*: each
-    step it keeps that share of itself.
+    loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
+    each step it keeps that share of itself.
     """
 
     def __init__(

@@ -6,8 +6,8 @@ import json
 import mindspore as ms
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from mindspore import nn
+from ml_collections import ConfigDict
 
 from ci.synthetic_videos import write_kinetics
 from shared_utils import checkpoint, clips, datasets, evaluation, exporting, inference, published
@@ -126,10 +126,10 @@ def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, cap
 
 
 def test_a_label_map_that_differs_and_no_readable_video(config):
-    with pytest.raises(UserError, match="class zoom out is 3 there and missing here"):
+    with pytest.raises(UserError, match=r"class zoom out is 3 there and missing here"):
         evaluation.check_labels(config.eval.pretrained_model, {name: NAMES.index(name) for name in NAMES[:3]})
     videos = clips.LabelledVideos(config.data_loader.eval, 4)
-    with pytest.raises(UserError, match="none of the 8 videos can be decoded"):
+    with pytest.raises(UserError, match=r"none of the 8 videos can be decoded"):
         evaluation.report(np.full((8, 4), -1.0), videos, config, "tiny")
 
 
@@ -164,10 +164,12 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
         assert entry["top5"][0]["score"] == pytest.approx(row.max(), abs=1e-6)
     assert "8 videos; predictions.jsonl in" in capsys.readouterr().out
     config.data_loader.eval.dataset.seq = 3
-    with pytest.raises(UserError, match=r"takes clips of \[2, 3, 4, 16, 16\], data_loader.eval makes \[2, 3, 3"):
+    with pytest.raises(
+        UserError, match=r"takes clips of \[2, 3, 4, 16, 16\], data_loader.eval makes \[2, 3, 3"
+    ):
         inference.infer(config, Network)
     config.infer.features = True
-    with pytest.raises(UserError, match="infer.features needs a checkpoint"):
+    with pytest.raises(UserError, match=r"infer.features needs a checkpoint"):
         inference.infer(config, Network)
 
 
@@ -178,7 +180,10 @@ def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
     config.infer.features, config.infer.render = True, "mp4"
     inference.infer(config, Network)
     entries = predictions(config)
-    assert "no such file" in entries[1]["error"] and [entries[0]["features"], entries[2]["features"]] == [0, 1]
+    assert "no such file" in entries[1]["error"] and [entries[0]["features"], entries[2]["features"]] == [
+        0,
+        1,
+    ]
     features = np.load(tmp_path / "out" / "features.npy")
     assert features.shape == (2, 3) and features.dtype == np.float32
     network = loaded(config)
@@ -212,19 +217,21 @@ def test_mistakes_at_inference(config, kinetics, tmp_path, key, value, told):
 @pytest.mark.parametrize("name", ["a.mindir", "a.onnx"])
 def test_a_damaged_exported_file_is_told(tmp_path, name):
     (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(UserError, match="is no (MINDIR|ONNX)"):
+    with pytest.raises(UserError, match=r"is no (MINDIR|ONNX)"):
         exporting.load_exported(tmp_path / name)
 
 
 def test_an_export_that_differs_leaves_the_earlier_file(config, tmp_path, monkeypatch):
     (tmp_path / "net.onnx").write_bytes(b"an earlier one")
     config.export.file_format = "ONNX"
-    monkeypatch.setattr(exporting, "load_exported", lambda path: (lambda clips: np.full((2, 4), np.nan), None))
-    with pytest.raises(UserError, match="the exported ONNX differs from the network by nan"):
+    monkeypatch.setattr(
+        exporting, "load_exported", lambda path: (lambda clips: np.full((2, 4), np.nan), None)
+    )
+    with pytest.raises(UserError, match=r"the exported ONNX differs from the network by nan"):
         exporting.export_classifier(config, Network)
     assert (tmp_path / "net.onnx").read_bytes() == b"an earlier one"
     config.export.file_format = "AIR"
-    with pytest.raises(UserError, match="AIR is written on an Ascend only"):
+    with pytest.raises(UserError, match=r"AIR is written on an Ascend only"):
         exporting.export_classifier(config, Network)
 
 
@@ -254,5 +261,5 @@ def test_a_published_key_with_another_value_is_told(capsys):
         "note: learning_rate.t_max 100 is not used, learning_rate.max_epoch 5 is",
     ]
     config.loss.reduction = "sum"
-    with pytest.raises(UserError, match="loss.reduction is sum, but mean is all there is"):
+    with pytest.raises(UserError, match=r"loss.reduction is sum, but mean is all there is"):
         published.check(config)
