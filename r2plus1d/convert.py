@@ -1,4 +1,4 @@
-"""Published R(2+1)D-18 weights to our checkpoint: python convert.py SOURCE DEST.ckpt --layout torchvision|zjut.
+"""Published R(2+1)D-18 to our checkpoint: python convert.py SOURCE DEST.ckpt --layout torchvision|zjut.
 
 torchvision: a PyTorch state dict of r2plus1d_18; needs requirements-convert.txt. zjut: a checkpoint of the
 published MindSpore port, whose widths are torchvision's too. The number of classes is the source's.
@@ -75,12 +75,27 @@ def zjut_keys():
 def _unit(conv, norm, target, norm_names):
     return {
         f"{conv}.weight": f"{target}.conv.weight",
-        **{f"{norm}.{name}": f"{target}.norm.bn2d.{ours}" for name, ours in norm_names.items()},
+        **{f"{norm}.{name}": f"{target}.norm.{ours}" for name, ours in norm_names.items()},
     }
 
 
 def _affine(source):
     return {f"{source}.{name}": f"classifier.{name}" for name in ("weight", "bias")}
+
+
+def published_shape(name, shape):
+    """The shape that the published layouts give to our tensor `name`: they have 3D convolutions."""
+    if not name.endswith("conv.weight"):
+        return shape
+    channels, inputs, height, width = shape
+    return (channels // 3, inputs, 3, 1, 1) if ".time." in name else (channels, inputs, 1, height, width)
+
+
+def our_weight(array, shape):
+    """A published tensor in our shape: of a temporal convolution, (C', C, 3, 1, 1), the taps come first."""
+    if array.shape[2:] == (3, 1, 1):
+        array = array.transpose(2, 0, 1, 3, 4)  # (3, C', C, 1, 1)
+    return array.reshape(shape)
 
 
 def convert(tensors, keys):
@@ -93,7 +108,7 @@ def convert(tensors, keys):
     classes = ours["classifier.bias"].size if "classifier.bias" in ours else 400
     network = R2Plus1D18(max(classes, 1))
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    shapes = {source: parameters[name].shape for source, name in keys.items()}
+    shapes = {source: published_shape(name, parameters[name].shape) for source, name in keys.items()}
     faults = [f"unexpected {name}" for name in tensors if name not in keys]
     faults += [f"missing {name}" for name in keys if name not in tensors]
     faults += [
@@ -104,7 +119,8 @@ def convert(tensors, keys):
     if faults:
         raise UserError(f"not this layout, {len(faults)} tensors differ: {'; '.join(faults[:20])}")
     for source, name in keys.items():
-        parameters[name].set_data(ms.Tensor(tensors[source], parameters[name].dtype))
+        array = our_weight(tensors[source], parameters[name].shape)
+        parameters[name].set_data(ms.Tensor(array, parameters[name].dtype))
     return network
 
 

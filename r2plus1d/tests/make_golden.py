@@ -72,8 +72,9 @@ def labels(case):
 
 def main(peers):
     sys.path.insert(0, peers)
-    import r2plus1d
     import torch
+
+    import r2plus1d
 
     network, statistics, answers = r2plus1d.R2Plus1D18(CLASSES).eval(), {}, {}
 
