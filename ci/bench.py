@@ -1,0 +1,199 @@
+"""Speed and memory of a classifier: cd MODEL && python ../ci/bench.py [WHAT ...] [options].
+
+network: a forward pass and a training step at the peers' clip shape; with --peers DIR and --torch PYTHON the
+PyTorch peer runs in turn with ours, and the median ratio is printed, with both peaks of memory.
+loader: clips a second of the training loader beside bare decord. views: 10 x 3 views of a video, and how
+often it was decoded. memory: resident memory of a training run over 1,000 clips. loader and memory read the
+configuration's training set, or --data in its place.
+"""
+
+import argparse
+import collections
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, os.getcwd())
+
+import mindspore as ms
+import numpy as np
+import psutil
+from mindspore import nn
+from mindspore.train import LambdaCallback, Model
+
+from shared_utils import clips, views
+from shared_utils.config import load
+from shared_utils.step import Classification
+from src.build import build
+
+import decord  # isort: skip
+
+# Clips of the peers' bench.py: batch, frames, height, width.
+SHAPES = {"r2plus1d": (2, 3, 16, 112, 112), "i3d": (1, 3, 16, 224, 224), "nonlocal": (1, 3, 32, 224, 224)}
+MODEL = Path.cwd().name
+
+
+def seconds(step, repeats):
+    """Median seconds of `step` after a first call that compiles."""
+    step()
+    laps = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step()
+        laps.append(time.perf_counter() - start)
+    return statistics.median(laps)
+
+
+def time_network(config, repeats):
+    """Print seconds of a forward pass and of a training step, in the words of the peers' bench.py."""
+    network, shape = build(config), SHAPES[MODEL]
+    inputs = ms.Tensor(np.random.randn(*shape).astype(np.float32))
+    labels = ms.Tensor(np.zeros(shape[0], np.int32))
+    network.set_train(False)
+    forward = seconds(lambda: network(inputs).asnumpy(), repeats)
+    optimizer = nn.SGD(network.trainable_params(), 0.01, 0.9)
+    step = nn.TrainOneStepCell(Classification(network), optimizer).set_train()
+    training = seconds(lambda: step(inputs, labels).asnumpy(), repeats)
+    print(f"forward {forward:.3f} s   training step {training:.3f} s")
+
+
+def bench_network(args, config):
+    """Ours and the peer's in turn, each in a fresh process; the median of the rounds' ratios."""
+    if not args.peers:
+        time_network(config, args.repeats)
+        return
+    rounds = []
+    for _ in range(args.rounds):
+        theirs = _run([args.torch, "bench.py", MODEL, "--repeats", str(args.repeats)], args.peers)
+        ours = _run([sys.executable, __file__, "network", "--repeats", str(args.repeats)], ".")
+        rounds.append([*theirs, *ours])
+        print(
+            "peer {:.3f} {:.3f} s {:.0f} MiB, ours {:.3f} {:.3f} s {:.0f} MiB".format(*rounds[-1]), flush=True
+        )
+    ratios = [(row[0] / row[3], row[1] / row[4], row[5] / row[2]) for row in rounds]
+    forward, step, memory = (statistics.median(ratio) for ratio in zip(*ratios))
+    print(
+        f"median of {args.rounds} ratios, peer / ours: forward {forward:.2f}, training step {step:.2f}; "
+        f"peak memory ours / peer {memory:.2f}"
+    )
+
+
+def _run(command, folder):
+    """(forward seconds, step seconds, peak MiB) of a process that prints the first two."""
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    told = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command} failed")
+    found = re.search(r"forward ([\d.]+) s\s+training step ([\d.]+) s", told).groups()
+    return [*map(float, found), usage.ru_maxrss / 2**10]
+
+
+def bench_loader(args, config):
+    """Clips a second of bare decord, which decodes the same frames, and of the training loader."""
+    section, count = config.data_loader.train, 400
+    data = clips.TrainingData(section, config.model.num_classes, 1, config.seed)
+    paths, frames = [str(video.path) for video in data.videos.videos], section.dataset.seq
+
+    def read(number):
+        reader = decord.VideoReader(paths[number % len(paths)], num_threads=1)
+        return reader.get_batch(np.linspace(0, len(reader) - 1, frames).round().astype(int)).asnumpy()
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(args.workers) as pool:
+        collections.deque(pool.map(read, range(count)), maxlen=0)
+    bare = count / (time.perf_counter() - start)
+
+    read_clip = clips.TrainingClips(data.videos.videos, data.videos.reader, data.videos.bad, config.seed)
+    numbers = clips.SampleNumbers(len(paths), 1, count + 20, seed=config.seed)
+    rows = clips.ds.GeneratorDataset(numbers, ["number"], shuffle=False)
+    rows, _ = clips.read_in_threads(rows, read_clip, ["clip", "label"], args.workers)
+    for number, _ in enumerate(rows.create_tuple_iterator(num_epochs=1, output_numpy=True)):
+        if number == 19:
+            start = time.perf_counter()
+    loader = count / (time.perf_counter() - start)
+    print(
+        f"{args.workers} workers, {frames} frames: decord {bare:.1f}, loader {loader:.1f} clips/s, "
+        f"loader / decord {loader / bare:.2f}"
+    )
+
+
+def bench_views(args, config):
+    """Seconds and decodings of 10 x 3 views of one video, and the network's share of the time."""
+    decoded, decode, reader = [], views.decode, clips.ClipReader(config.data_loader.eval)
+    views.decode = lambda path, choose, each: decoded.append(path) or decode(path, choose, each=each)
+    network = build(config).set_train(False)
+    spent = [0.0]
+
+    def answer(rows):
+        start = time.perf_counter()
+        logits = network(ms.Tensor(rows)).asnumpy()
+        spent[0] += time.perf_counter() - start
+        return logits
+
+    for lap in ("first, with compilation", "second"):
+        decoded.clear()
+        spent[0], start = 0.0, time.perf_counter()
+        list(views.video_answers(answer, reader, [args.video], 10, 3, config.eval.batch_size, args.workers))
+        print(
+            f"10 x 3 views, {lap}: {time.perf_counter() - start:.1f} s, network {spent[0]:.1f} s, "
+            f"{len(decoded)} decoding of the video"
+        )
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+
+
+def bench_memory(args, config):
+    """Resident memory of training on 1,000 clips, by 100 clips."""
+    data = clips.TrainingData(config.data_loader.train, config.model.num_classes, 1, config.seed)
+    network, process, sizes = build(config), psutil.Process(), []
+    data.steps = 100 // data.clips
+    rows, _ = data.batches()
+    tell = LambdaCallback(on_train_epoch_end=lambda context: sizes.append(process.memory_info().rss / 2**20))
+    optimizer = nn.Momentum(network.trainable_params(), 1e-3, 0.9)
+    step = nn.TrainOneStepCell(Classification(network), optimizer)
+    Model(step).train(10, rows, [tell], dataset_sink_mode=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    slope = np.polyfit(np.arange(1, 10) * 100, sizes[1:], 1)[0] * 1000
+    print(f"resident MiB after each 100 clips: {' '.join(f'{size:.0f}' for size in sizes)}")
+    print(f"peak {peak:.0f} MiB, slope after the first 100 clips {slope:+.0f} MiB in 1,000 clips")
+
+
+BENCHES = {"network": bench_network, "loader": bench_loader, "views": bench_views, "memory": bench_memory}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="*", default=["network"])
+    parser.add_argument("--peers", help="folder of the PyTorch peers, with their bench.py")
+    parser.add_argument("--torch", default="python", help="the Python that has PyTorch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--config", default="default_config.yaml", help="of the network, the clips and the data"
+    )
+    parser.add_argument("--data", help="data set of loader and memory, instead of the configuration's")
+    parser.add_argument("--video", type=Path, help="of views")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args()
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if unknown := set(args.what) - set(BENCHES):
+        parser.error(f"{min(unknown)} is none of {', '.join(BENCHES)}")
+    if "views" in args.what and not args.video:
+        parser.error("views needs --video")
+    flags = [f"--data_loader.train.dataset.path={args.data}"] if args.data else []
+    config = load(["-c", args.config, *flags], Path("default_config.yaml"))
+    for name in args.what:
+        print(f"-- {name}", flush=True)
+        BENCHES[name](args, config)
+
+
+if __name__ == "__main__":
+    main()
