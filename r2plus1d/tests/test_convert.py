@@ -10,6 +10,7 @@ from shared_utils.config import UserError
 from src.network import R2Plus1D18
 
 CLASSES = 5
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 @pytest.fixture(scope="module")

@@ -33,13 +33,6 @@ def network(source):
     return convert(source, torchvision_keys())
 
 
-@pytest.fixture
-def pynative():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
 def random(*shape):
     return ms.Tensor(np.random.default_rng(shape).normal(size=shape).astype(np.float32))
 
