@@ -35,8 +35,8 @@ MMACTION2 = (
     (r"^stem\.unit", "conv1"),
     (r"\.shortcut\.", ".downsample."),
     (r"\.non_local\.out\.", ".non_local_block.conv_out."),
-    (r"\.non_local\.(g|phi)\.", r".non_local_block.\1.0.conv."),
-    (r"\.non_local\.theta\.", ".non_local_block.theta.conv."),
+    (r"\.non_local\.(g|phi)\.", r".non_local_block.\1.0."),
+    (r"\.non_local\.theta\.", ".non_local_block.theta."),
     (r"\.non_local\.w_f$", ".non_local_block.concat_project.conv.weight"),
     (r"^(conv1|layer)", r"backbone.\1"),
     (r"^classifier", "cls_head.fc_cls"),
@@ -51,6 +51,8 @@ RESNET50 = (
     (r"\.conv(\d)\.norm", r".bn\1"),
 )
 ZJUT = (
+    (r"\.non_local\.(g|phi)\.conv\.", r".non_local_block.\1.0."),
+    (r"\.non_local\.theta\.conv\.", ".non_local_block.theta."),
     (r"\.conv\.weight$", ".features.0.weight"),
     (r"\.norm\.", ".features.1."),
     (r"^stem\.unit", "backbone.conv1"),
@@ -58,8 +60,6 @@ ZJUT = (
     (r"(layer\d\.\d)\.(conv[12])\.", r"\1.conv12.\2."),
     (r"\.shortcut\.", ".down_sample."),
     (r"\.non_local\.out\.features\.", ".non_local_block.w."),
-    (r"\.non_local\.(g|phi)\.", r".non_local_block.\1.0."),
-    (r"\.non_local\.theta\.", ".non_local_block.theta."),
     (r"\.non_local\.w_f$", ".non_local_block.concat_project.0.weight"),
     (r"^classifier", "head.dense"),
 )
@@ -138,7 +138,7 @@ def convert(tensors, layout, shapes):
 
 def logits(network):
     """Logits of one small clip, always the same."""
-    clip = np.random.default_rng(0).standard_normal((1, 3, 16, 64, 64)).astype(np.float32)
+    clip = np.random.default_rng(0).standard_normal((1, 3, 8, 48, 48)).astype(np.float32)
     return network.set_train(False)(ms.Tensor(clip)).asnumpy()[0]
 
 

@@ -16,46 +16,21 @@ INFLATED = ((0, 1, 2), (0, 2), (0, 2, 4), (1,))
 BOTTLENECKS = (3, 4, 6, 3)
 
 
-def pointwise(x, weight):
-    """Convolution 1x1x1 as a matrix product: (B, C, T, H, W) and (D, C, 1, 1, 1) -> (B, D, T, H, W)."""
-    matrix = weight.reshape(1, weight.shape[0], -1).broadcast_to(
-        (x.shape[0], weight.shape[0], -1)
-    )  # (B, D, C)
-    y = ops.BatchMatMul()(matrix, x.reshape(x.shape[0], x.shape[1], -1))  # (B, D, T * H * W)
-    return y.reshape(x.shape[0], -1, *x.shape[2:])
-
-
-class Convolution(nn.Cell):
-    """Convolution without bias, padded so that stride 1 keeps T, H and W; the weight is given."""
-
-    def __init__(self, in_channels, channels, kernel, stride):
-        super().__init__()
-        self.weight = ms.Parameter(initializer(HeNormal(mode="fan_out"), (channels, in_channels, *kernel)))
-        self.kernel, self.stride = kernel, stride
-        padding = tuple(extent // 2 for extent in kernel for _ in range(2))
-        self.convolve = ops.Conv3D(channels, kernel, pad_mode="pad", pad=padding, stride=stride)
-
-    def construct(self, x, weight):
-        if self.kernel == (1, 1, 1):
-            return pointwise(
-                x[..., :: self.stride[1], :: self.stride[2]] if self.stride != (1, 1, 1) else x, weight
-            )
-        return self.convolve(x, weight)
-
-
 class Unit(nn.Cell):
     """Convolution and batch normalisation, in evaluation as one: (B, C, T, H, W) -> (B, D, T', H', W')."""
 
     def __init__(self, in_channels, channels, kernel=(1, 1, 1), stride=(1, 1, 1)):
         super().__init__()
-        self.conv = Convolution(in_channels, channels, kernel, stride)
+        padding = tuple(extent // 2 for extent in kernel for _ in range(2))
+        start = HeNormal(mode="fan_out", nonlinearity="relu")
+        self.conv = nn.Conv3d(in_channels, channels, kernel, stride, "pad", padding, weight_init=start)
         self.norm = nn.BatchNorm3d(channels)
 
     def construct(self, x):
         if self.training:
-            return self.norm(self.conv(x, self.conv.weight))
+            return self.norm(self.conv(x))
         weight, bias = self.folded()
-        return self.conv(x, weight) + bias
+        return self.conv.conv3d(x, weight) + bias
 
     def folded(self):
         """Weight (D, C, ...) and bias (1, D, 1, 1, 1) of the convolution with the normalisation in it."""
@@ -70,13 +45,14 @@ class Embedding(nn.Cell):
 
     def __init__(self, in_channels, channels):
         super().__init__()
-        self.weight = ms.Parameter(initializer(Normal(0.01), (channels, in_channels, 1, 1, 1)))
-        self.bias = ms.Parameter(initializer("zeros", (channels,)))
+        self.conv = nn.Conv3d(
+            in_channels, channels, (1, 1, 1), has_bias=True, weight_init=Normal(0.01), bias_init="zeros"
+        )
 
     def construct(self, x, pooled):
-        x = pointwise(x, self.weight)
+        x = self.conv.conv3d(x, self.conv.weight)
         x = sub_sample(x) if pooled else x
-        return x.reshape(*x.shape[:2], -1) + self.bias.reshape(1, -1, 1)
+        return x.reshape(*x.shape[:2], -1) + self.conv.bias.reshape(1, -1, 1)  # meets fewer after pooling
 
 
 def sub_sample(x):
@@ -169,8 +145,11 @@ class Stem(nn.Cell):
             return ops.relu(ops.max_pool3d(x, (1, 3, 3), (self.pool_stride_t, 2, 2), (0, 1, 1)))
         weight, bias = self.unit.folded()
         x = ops.relu(self.seldom(x, weight) + bias)
-        x = ops.pad(x, (1, 1, 1, 1))  # zeros are as good as nothing below what ReLU left
-        return ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x)
+        # zeros around what ReLU left: a padded MaxPool3D is exported to ONNX as something else
+        row = ops.zeros((*x.shape[:3], 1, x.shape[4]), x.dtype)
+        x = ops.concat((row, x, row), 3)
+        column = ops.zeros((*x.shape[:4], 1), x.dtype)
+        return ops.MaxPool3D((1, 3, 3), (1, 2, 2))(ops.concat((column, x, column), 4))
 
 
 @ops.constexpr  # without it a compiled network cannot raise UserError

@@ -119,8 +119,8 @@ def test_mmaction2(monkeypatch, capsys, tmp_path):
     pairs = {
         "stem.unit.norm.bn2d.moving_variance": "backbone.conv1.bn.running_var",
         "res2.0.shortcut.conv.weight": "backbone.layer1.0.downsample.conv.weight",
-        "res4.5.non_local.theta.bias": "backbone.layer3.5.non_local_block.theta.conv.bias",
-        "res3.1.non_local.phi.weight": "backbone.layer2.1.non_local_block.phi.0.conv.weight",
+        "res4.5.non_local.theta.conv.bias": "backbone.layer3.5.non_local_block.theta.conv.bias",
+        "res3.1.non_local.phi.conv.weight": "backbone.layer2.1.non_local_block.phi.0.conv.weight",
         "res3.3.non_local.out.norm.bn2d.gamma": "backbone.layer2.3.non_local_block.conv_out.bn.weight",
         "classifier.weight": "cls_head.fc_cls.weight",
     }
@@ -150,8 +150,8 @@ def test_zjut_is_read_from_its_checkpoint(capsys, tmp_path):
         "res3.2.conv2.conv.weight": "backbone.layer2.2.conv12.conv2.features.0.weight",
         "res5.0.shortcut.norm.bn2d.moving_mean": "backbone.layer4.0.down_sample.features.1.bn2d.moving_mean",
         "res4.3.non_local.out.conv.weight": "backbone.layer3.3.non_local_block.w.0.weight",
-        "res4.3.non_local.g.weight": "backbone.layer3.3.non_local_block.g.0.weight",
-        "res4.3.non_local.theta.weight": "backbone.layer3.3.non_local_block.theta.weight",
+        "res4.3.non_local.g.conv.weight": "backbone.layer3.3.non_local_block.g.0.weight",
+        "res4.3.non_local.theta.conv.weight": "backbone.layer3.3.non_local_block.theta.weight",
         "classifier.bias": "head.dense.bias",
     }
     for ours, theirs in pairs.items():

@@ -128,8 +128,8 @@ def plain_block(x, weights, mode, pooled):
         return y.max((3, 5)).reshape(len(y), -1)
 
     def embed(name):
-        bias = weights[f"{name}.bias"][:, None, None, None]
-        return np.einsum("dc,cthw->dthw", weights[f"{name}.weight"][..., 0, 0, 0], x) + bias
+        bias = weights[f"{name}.conv.bias"][:, None, None, None]
+        return np.einsum("dc,cthw->dthw", weights[f"{name}.conv.weight"][..., 0, 0, 0], x) + bias
 
     g = maxima(embed("g"))
     if mode == "gaussian":
@@ -162,7 +162,7 @@ def test_block_is_the_papers_formula(without_compiling, mode, pooled):
         )
         weights[name] = values * (0.4 if name.endswith("weight") else 1)
         parameter.set_data(ms.Tensor(weights[name].astype(np.float32)))
-    assert ("theta.weight" in weights) == (mode != "gaussian")
+    assert ("theta.conv.weight" in weights) == (mode != "gaussian")
     x = random(2, 8, 2, 5, 4)
     answer = block(ms.Tensor(x)).asnumpy()
     for clip_in, clip_out in zip(x.astype(np.float64), answer):
