@@ -10,7 +10,10 @@ from shared_utils.config import UserError
 
 
 class Unit(nn.Cell):
-    """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T', H', W')."""
+    """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T', H', W').
+
+    In evaluation the normalisation is folded into the convolution.
+    """
 
     def __init__(self, in_channels, channels, kernel=1, stride=1):
         super().__init__()
@@ -18,7 +21,12 @@ class Unit(nn.Cell):
         self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=0.99)
 
     def construct(self, x):
-        return ops.relu(self.norm(self.conv(x)))
+        if self.training:
+            return ops.relu(self.norm(self.conv(x)))
+        norm = self.norm.bn2d
+        scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (C,)
+        x = self.conv.conv3d(x, self.conv.weight * scale.reshape((-1, 1, 1, 1, 1)))
+        return ops.relu(x + (norm.beta - norm.moving_mean * scale).reshape((1, -1, 1, 1, 1)))
 
 
 class MaxPool(nn.Cell):
