@@ -2,10 +2,11 @@
 
     python ci/check_data.py DATA [--workers N] [--json FILE] [--strict]
 
-bad: no decoder reads it, and why. missing: an official list names it (ucfTrainTestlist/*list*.txt or
-kinetics-400_*.csv) and it is not there. duplicate: the same bytes as another file. Status 1 where one is bad.
-Missing and duplicate ones are only told, unless --strict makes them errors: every copy of Kinetics-400 lacks
-videos and has some twice, and training does without. Nothing is moved or deleted.
+bad: no decoder reads it, and why. missing: an official list names it (ucfTrainTestlist/*list*.txt,
+testTrainMulti_7030_splits/*.txt or kinetics-400_*.csv) and it is not there. duplicate: the same bytes as
+another file. Status 1 where one is bad. Missing and duplicate ones are only told, unless --strict makes them
+errors: every copy of Kinetics-400 lacks videos and has some twice, and training does without. Nothing is moved
+or deleted.
 """
 
 import argparse
@@ -38,11 +39,15 @@ def videos(root):
 
 
 def listed(root):
-    """{relative path: list that names it} of UCF101's and Kinetics-400's official lists. ValueError."""
+    """{relative path: list that names it} of UCF101's, HMDB51's or Kinetics-400's own lists. ValueError."""
     named = {}
     for path in sorted((root / "ucfTrainTestlist").glob("*list*.txt")):
         for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
             named.setdefault(line.split()[0], path.name)
+    for path in sorted((root / "testTrainMulti_7030_splits").glob("*_test_split*.txt")):
+        folder = path.name.rsplit("_test_split", 1)[0]
+        for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+            named.setdefault(f"{folder}/{line.rsplit(maxsplit=1)[0]}", path.name)
     for path in sorted(root.glob("kinetics-400_*.csv")):
         split = path.stem.split("_")[1]  # the folder; the list's own column says "validate" for val
         with path.open(newline="", encoding="utf-8") as table:

@@ -77,6 +77,14 @@ def test_duplicates(ucf101):
     assert run(ucf101, "--strict").returncode == 1
 
 
+def test_hmdb51(ucf101):
+    (ucf101 / "testTrainMulti_7030_splits").mkdir()
+    lines = "v_SlideUp_g01_c01.avi 1 \nsome clip.avi 2\n"
+    (ucf101 / "testTrainMulti_7030_splits/SlideUp_test_split1.txt").write_text(lines)
+    told = "missing: SlideUp/some clip.avi: named by SlideUp_test_split1.txt"
+    assert run(ucf101).stdout.splitlines()[:-1] == [told]
+
+
 def test_kinetics(tmp_path):
     write_kinetics(tmp_path, CLASSES, videos=5, frames=8, width=24, height=16)
     assert run(tmp_path, "--strict").returncode == 0
