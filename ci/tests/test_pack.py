@@ -16,6 +16,7 @@ TREE = {
     "requirements.txt": "# why\nnumpy==1.26.4  # and why\ntqdm==4.1\n",
     "shared_utils/__init__.py": "",
     "shared_utils/video.py": "FRAMES = 3\n",
+    "shared_utils/labels.txt": "zumba\n",
     "shared_utils/tests/test_video.py": "",
     "arn/requirements.txt": "-r ../requirements.txt\ntqdm==4.1\nx==1; python_version < '3.10'\nx==2\n",
     "arn/train.py": "from src.network import FRAMES\nprint(FRAMES)\n",
@@ -51,7 +52,7 @@ def test_what_is_packed(tree, tmp_path):
     packed = pack.pack(tree, "arn", tmp_path / "dest")
     assert content(packed).keys() == {
         *("LICENSE", "VERSION", "requirements.txt", "train.py", "src/network.py", "scripts/run.sh"),
-        *("shared_utils/__init__.py", "shared_utils/video.py", pack.MARKER),
+        *("shared_utils/__init__.py", "shared_utils/video.py", "shared_utils/labels.txt", pack.MARKER),
     }
     assert not any(path.is_symlink() for path in packed.rglob("*")) and os.access(
         packed / "scripts/run.sh", os.X_OK

@@ -3,9 +3,10 @@
 For authors: one command a line (a backslash at the end goes on with the next line); a block begins in the
 folder of its README, and `cd` holds until its end. What nobody is to type belongs into a ```text block.
 
-* A command without a remark is run for real, in order, in a copy of the repository where demo/videos holds a
-  few synthetic videos and toy_config.yaml trains two steps only (by ci/smoke_MODEL.yaml): show training,
-  evaluation, export and inference by toy_config.yaml. It may take 20 seconds on an idle machine.
+* A command without a remark is run for real, in order, in a copy of the repository where demo/videos and
+  demo/kinetics hold a few synthetic videos and toy_config.yaml trains two steps only (ci/smoke_MODEL.yaml).
+  Show training, evaluation, export and inference by toy_config.yaml. A command may take 20 seconds on an idle
+  machine.
 * A remark that begins with "needs", as in `# needs UCF101`, `# needs a GPU`, `# needs the internet` or
   `# needs 5 minutes`, says that it cannot be run here: of such a command it is checked that its script, its
   flags, its YAML files and keys, its make target exist. Any other remark is for the reader alone.
@@ -23,8 +24,9 @@ from typing import NamedTuple
 
 import pytest
 
+from ci.changed_models import models
 from ci.contract import repository_files
-from ci.synthetic_videos import pick_classes, write_ucf101
+from ci.synthetic_videos import pick_classes, write_kinetics, write_ucf101
 from shared_utils.config import UserError, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,12 +150,14 @@ def scratch(tmp_path_factory):
     (root / ".venv").symlink_to(sys.prefix)
     for link in ROOT.glob("*/shared_utils"):
         (root / link.relative_to(ROOT)).symlink_to("../shared_utils")
-    for smoke in root.glob("ci/smoke_*.yaml"):
-        toy = root / smoke.stem[len("smoke_") :] / "toy_config.yaml"
+    for model in models(root):
+        toy, smoke = root / model / "toy_config.yaml", root / f"ci/smoke_{model}.yaml"
         toy.rename(toy.with_name("whole_toy_config.yaml"))
         text = smoke.read_text().replace("base: toy_config.yaml", "base: whole_toy_config.yaml")
         toy.write_text(text)
-    write_ucf101(root / "demo/videos", pick_classes(18), 6, frames=16, height=24, width=32)
+    small = {"frames": 16, "height": 24, "width": 32}
+    write_ucf101(root / "demo/videos", pick_classes(18), 6, **small)
+    write_kinetics(root / "demo/kinetics", pick_classes(8), 5, **small)
     return root
 
 
