@@ -7,7 +7,7 @@ MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: setup demo test lint contract smoke pack bench check-data
+.PHONY: setup demo test lint contract smoke pack bench flops check-data
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -20,7 +20,7 @@ ifeq ($(DEVICE),gpu)
 endif
 	touch $@
 
-# Synthetic videos, training, evaluation on classes never seen, a GIF for each query.
+# Synthetic videos, training, evaluation on classes or videos never seen, GIFs with predictions.
 demo: setup
 	bash ci/demo.sh $(or $(MODEL),arn)
 
@@ -44,6 +44,10 @@ pack: setup
 
 bench: setup
 	cd $(or $(MODEL),arn) && $(BIN)/python bench.py $(ARGS)
+
+# Parameters and multiply-accumulates; ARGS="-c FILE.yaml --section.key=value ..." for another network or shape.
+flops: setup
+	$(BIN)/python ci/flops.py $(or $(MODEL),arn) $(ARGS)
 
 check-data: setup
 	$(BIN)/python ci/check_data.py $(DATA)

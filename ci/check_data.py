@@ -4,9 +4,9 @@
 
 bad: no decoder reads it, and why. missing: an official list names it (ucfTrainTestlist/*list*.txt,
 testTrainMulti_7030_splits/*.txt or kinetics-400_*.csv) and it is not there. duplicate: the same bytes as
-another file. Status 1 where one is bad. Missing and duplicate ones are only told, unless --strict makes them
-errors: every copy of Kinetics-400 lacks videos and has some twice, and training does without. Nothing is moved
-or deleted.
+another file. Status 1 where one is bad. Missing and duplicate ones are only told, unless --strict makes
+them errors: every copy of Kinetics-400 lacks videos and has some twice, and training does without. Nothing
+is moved or deleted.
 """
 
 import argparse
