@@ -174,17 +174,15 @@ def kinetics400(root, split, classes=400, chosen="1"):
     """
     root = Path(root)
     rows = kinetics400_rows(root / f"kinetics-400_{split}.csv" if chosen.isdigit() else chosen)
-    names = read_lines(KINETICS400)
+    names, training = read_lines(KINETICS400), root / "kinetics-400_train.csv"
     if classes != len(names):
-        training = root / "kinetics-400_train.csv"
         names = sorted({name for name, _ in (kinetics400_rows(training) if training.exists() else rows)})
     labels = {name: label for label, name in enumerate(names)}
     if strange := sorted({name for name, _ in rows} - set(names)):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "
                         "model.num_classes is 400 for Kinetics-400's, else the count of the training list")
-    folders = [root / split, *(entry for entry in (root / split).glob("*") if entry.is_dir())]
-    there = {video_id(path).split("/")[1]: path for folder in folders if folder.is_dir()
-             for path in video_files(folder)}
+    folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
+    there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
     videos = [Video(stem, there[stem], labels[name]) for name, stem in rows if stem in there]
     missing = [stem for _, stem in rows if stem not in there]
     return _some(videos, missing, split, root), missing, labels

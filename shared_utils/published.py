@@ -1,12 +1,15 @@
 """Keys of the published YAML files that have one value here, or no meaning."""
 
+import mindspore as ms
+
 from shared_utils.config import UserError
 
 
 def check(config):
     """Print a note for each published key that is not used and says something else than what is.
 
-    Raises UserError where a key that allows one value has another.
+    context.save_graphs lets MindSpore keep its graphs in ./graphs. Raises UserError where a key that allows
+    one value has another.
     """
     loss, data = config.loss, config.data_loader
     fixed = {
@@ -25,6 +28,8 @@ def check(config):
     for key, (value, only) in fixed.items():
         if value != only:
             raise UserError(f"{key} is {value}, but {only} is all there is")
+    if config.context.save_graphs:
+        ms.set_context(save_graphs=True, save_graphs_path="./graphs")
     rates, views = config.learning_rate, data.eval.dataset.num_clips
     unused = {
         "device_target": (config.device_target, "context.device_target", config.context.device_target),

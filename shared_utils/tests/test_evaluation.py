@@ -246,7 +246,7 @@ def test_a_published_key_with_another_value_is_told(capsys):
         {
             "dataset_sink_mode": False,
             "device_target": "GPU",
-            "context": {"device_target": "CPU"},
+            "context": {"device_target": "CPU", "save_graphs": False},
             "loss": {"type": "SoftmaxCrossEntropyWithLogits", "sparse": True, "reduction": "mean"},
             "learning_rate": {"t_max": 100, "max_epoch": 5},
             "infer": {"normalize": True},
