@@ -101,7 +101,8 @@ learning_rate: {lr_scheduler: "cosine_annealing", lr: 0.0003, lr_epochs: [2, 4],
 optimizer: {type: 'SGD', momentum: 0.9, weight_decay: 0.0001}
 loss: {type: SoftmaxCrossEntropyWithLogits, sparse: True, reduction: "mean"}
 train: {pre_trained: False, pretrained_model: "", ckpt_path: "./output/", epochs: 5,
-        save_checkpoint_epochs: 5, save_checkpoint_steps: 1875, keep_checkpoint_max: 10, run_distribute: False}
+        save_checkpoint_epochs: 5, save_checkpoint_steps: 1875, keep_checkpoint_max: 10,
+        run_distribute: False}
 eval: {pretrained_model: "nonlocal.ckpt"}
 infer: {pretrained_model: "nonlocal.ckpt", batch_size: 1, image_path: "", normalize: True, output_dir: ""}
 export: {pretrained_model: "", batch_size: 256, image_height: 224, image_width: 224, input_channel: 3,
