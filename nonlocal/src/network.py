@@ -16,21 +16,44 @@ INFLATED = ((0, 1, 2), (0, 2), (0, 2, 4), (1,))
 BOTTLENECKS = (3, 4, 6, 3)
 
 
+def padded(x, sizes):
+    """(B, C, T, H, W) with so many zeros at both ends of T, of H and of W.
+
+    Padding in a convolution that is not the same for all three is exported to ONNX as something else.
+    """
+    for axis, size in zip((2, 3, 4), sizes):
+        if size > 0:
+            zeros = ops.zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
+            x = ops.concat((zeros, x, zeros), axis)
+    return x
+
+
 class Unit(nn.Cell):
     """Convolution and batch normalisation, in evaluation as one: (B, C, T, H, W) -> (B, D, T', H', W')."""
 
     def __init__(self, in_channels, channels, kernel=(1, 1, 1), stride=(1, 1, 1)):
         super().__init__()
-        padding = tuple(extent // 2 for extent in kernel for _ in range(2))
-        start = HeNormal(mode="fan_out", nonlinearity="relu")
-        self.conv = nn.Conv3d(in_channels, channels, kernel, stride, "pad", padding, weight_init=start)
+        self.padding = tuple(extent // 2 for extent in kernel)
+        self.conv = nn.Conv3d(
+            in_channels,
+            channels,
+            kernel,
+            stride,
+            pad_mode="pad",
+            padding=tuple(size for size in self.padding for _ in range(2)),
+            weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
+        )
         self.norm = nn.BatchNorm3d(channels)
+        self.same = ops.Conv3D(channels, kernel, pad_mode="same") if stride == (1, 1, 1) else None
+        self.valid = ops.Conv3D(channels, kernel, stride=stride)
 
     def construct(self, x):
         if self.training:
             return self.norm(self.conv(x))
         weight, bias = self.folded()
-        return self.conv.conv3d(x, weight) + bias
+        if self.same is not None:
+            return self.same(x, weight) + bias
+        return self.valid(padded(x, self.padding), weight) + bias
 
     def folded(self):
         """Weight (D, C, ...) and bias (1, D, 1, 1, 1) of the convolution with the normalisation in it."""
@@ -130,13 +153,7 @@ class Stem(nn.Cell):
     def __init__(self, conv_stride_t, pool_stride_t):
         super().__init__()
         self.unit = Unit(3, 64, (5, 7, 7), (conv_stride_t, 2, 2))
-        self.seldom = ops.Conv3D(
-            64,
-            (5, 7, 7),
-            pad_mode="pad",
-            pad=(2, 2, 3, 3, 3, 3),
-            stride=(conv_stride_t * pool_stride_t, 2, 2),
-        )
+        self.seldom = ops.Conv3D(64, (5, 7, 7), stride=(conv_stride_t * pool_stride_t, 2, 2))
         self.pool_stride_t = pool_stride_t
 
     def construct(self, x):
@@ -144,12 +161,11 @@ class Stem(nn.Cell):
             x = self.unit(x)
             return ops.relu(ops.max_pool3d(x, (1, 3, 3), (self.pool_stride_t, 2, 2), (0, 1, 1)))
         weight, bias = self.unit.folded()
-        x = ops.relu(self.seldom(x, weight) + bias)
-        # zeros around what ReLU left: a padded MaxPool3D is exported to ONNX as something else
-        row = ops.zeros((*x.shape[:3], 1, x.shape[4]), x.dtype)
-        x = ops.concat((row, x, row), 3)
-        column = ops.zeros((*x.shape[:4], 1), x.dtype)
-        return ops.MaxPool3D((1, 3, 3), (1, 2, 2))(ops.concat((column, x, column), 4))
+        x = self.seldom(padded(x, self.unit.padding), weight)
+        # Edges repeated, which leaves maxima as they are: ONNX gets a padded MaxPool3D wrong.
+        x = ops.concat((x[:, :, :, :1], x, x[:, :, :, -1:]), 3)
+        x = ops.concat((x[..., :1], x, x[..., -1:]), 4)
+        return ops.relu(ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x) + bias)
 
 
 @ops.constexpr  # without it a compiled network cannot raise UserError
