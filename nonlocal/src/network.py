@@ -9,6 +9,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal, Normal, initializer
 
 from shared_utils.config import UserError
+from src.cpu import TemporalConv
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 # For each stage: which bottlenecks have a convolution over time (Table 1, and mmaction2's pattern).
@@ -44,12 +45,15 @@ class Unit(nn.Cell):
             weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
         )
         self.norm = nn.BatchNorm3d(channels)
+        self.convolve = self.conv.conv3d
+        if kernel == (3, 1, 1) and ms.get_context("device_target") == "CPU":
+            self.convolve = TemporalConv(channels)
         self.same = ops.Conv3D(channels, kernel, pad_mode="same") if stride == (1, 1, 1) else None
         self.valid = ops.Conv3D(channels, kernel, stride=stride)
 
     def construct(self, x):
         if self.training:
-            return self.norm(self.conv(x))
+            return self.norm(self.convolve(x, self.conv.weight))
         weight, bias = self.folded()
         if self.same is not None:
             return self.same(x, weight) + bias

@@ -9,7 +9,7 @@ from mindspore import nn
 
 from shared_utils.config import UserError
 from src.inflate import inflate
-from src.network import MODES, NonLocal, NonLocalI3D
+from src.network import MODES, NonLocal, NonLocalI3D, Unit
 
 PARAMETERS, PLAIN, EMPTY = 35_397_840, 28_043_472, ((), (), (), ())
 
@@ -214,3 +214,29 @@ def test_inflated_kernel_sees_a_still_clip_as_the_image():
     np.testing.assert_allclose(
         np.einsum("dcthw,cthw->d", inflated, still), np.einsum("dchw,chw->d", kernel, image), atol=1e-12
     )
+
+
+class Weighted(nn.Cell):
+    """A number to derive: the sum of a cell's output times a target."""
+
+    def __init__(self, cell, target):
+        super().__init__(auto_prefix=False)
+        self.cell, self.target = cell, target
+
+    def construct(self, x):
+        return (self.cell(x) * self.target).sum()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_gradients_over_time_are_the_convolutions(steps):
+    """The unit's own gradient of a 3x1x1 convolution against that of nn.Conv3d, the norm left out."""
+    unit, plain = Unit(6, 4, (3, 1, 1)), nn.Conv3d(6, 4, (3, 1, 1), pad_mode="same")
+    plain.weight.set_data(unit.conv.weight)
+    unit.norm = nn.Identity()
+    x, target = ms.Tensor(random(2, 6, steps, 3, 5)), ms.Tensor(random(2, 4, steps, 3, 5))
+    answers = []
+    for cell, weight_ in ((unit.set_train(True), unit.conv.weight), (plain, plain.weight)):
+        value, (of_x, of_weight) = ms.value_and_grad(Weighted(cell, target), 0, [weight_])(x)
+        answers.append((value.asnumpy(), of_x.asnumpy(), of_weight[0].asnumpy()))
+    for ours, theirs in zip(*answers):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
