@@ -7,4 +7,5 @@ from src.network import I3D
 def build(config):
     """I3D as config.model says. Raises UserError."""
     check_type(config, "I3D")
-    return I3D(config.model.num_classes, config.model.keep_prob)
+    model = config.model
+    return I3D(model.num_classes, model.keep_prob, model.norm_momentum)

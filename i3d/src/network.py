@@ -4,6 +4,8 @@ Padding is TensorFlow's SAME everywhere: an axis of n places becomes ceil(n / st
 padded place goes to the far side.
 """
 
+from functools import partial
+
 from mindspore import nn, ops
 
 from shared_utils.config import UserError
@@ -15,10 +17,10 @@ class Unit(nn.Cell):
     In evaluation the normalisation is folded into the convolution.
     """
 
-    def __init__(self, in_channels, channels, kernel=1, stride=1):
+    def __init__(self, in_channels, channels, kernel=1, stride=1, *, momentum):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, channels, kernel, stride, pad_mode="same")
-        self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=0.99)
+        self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum)
 
     def construct(self, x):
         if self.training:
@@ -47,14 +49,15 @@ class Mixed(nn.Cell):
     see the input itself are one wider convolution. `widths`: 0, 1a, 1b, 2a, 2b, 3.
     """
 
-    def __init__(self, in_channels, widths):
+    def __init__(self, in_channels, widths, *, momentum):
         super().__init__()
+        unit = partial(Unit, momentum=momentum)
         self.entry_widths = [widths[0], widths[1], widths[3]]
-        self.entry = Unit(in_channels, sum(self.entry_widths))
-        self.branch1 = Unit(widths[1], widths[2], 3)
-        self.branch2 = Unit(widths[3], widths[4], 3)
+        self.entry = unit(in_channels, sum(self.entry_widths))
+        self.branch1 = unit(widths[1], widths[2], 3)
+        self.branch2 = unit(widths[3], widths[4], 3)
         self.pool = MaxPool((3, 3, 3), (1, 1, 1))
-        self.branch3 = Unit(in_channels, widths[5])
+        self.branch3 = unit(in_channels, widths[5])
 
     def construct(self, x):
         branch0, branch1, branch2 = ops.split(self.entry(x), self.entry_widths, 1)
@@ -86,30 +89,32 @@ class I3D(nn.Cell):
     Args:
         num_classes: classes of the data set; 400 in Kinetics-400.
         keep_prob: share of the pooled features that dropout keeps in training.
+        norm_momentum: share of itself that a moving average of batch norm keeps in a step.
 
     Raises UserError where keep_prob is not in (0, 1].
     """
 
-    def __init__(self, num_classes=400, keep_prob=0.5):
+    def __init__(self, num_classes=400, keep_prob=0.5, norm_momentum=0.99):
         super().__init__()
         if not 0 < keep_prob <= 1:
             raise UserError(f"model.keep_prob must be above 0 and at most 1, not {keep_prob}")
-        self.conv1a = Unit(3, 64, 7, 2)
+        unit, mixed = (partial(part, momentum=norm_momentum) for part in (Unit, Mixed))
+        self.conv1a = unit(3, 64, 7, 2)
         self.pool2a = MaxPool((1, 3, 3), (1, 2, 2))
-        self.conv2b = Unit(64, 64)
-        self.conv2c = Unit(64, 192, 3)
+        self.conv2b = unit(64, 64)
+        self.conv2c = unit(64, 192, 3)
         self.pool3a = MaxPool((1, 3, 3), (1, 2, 2))
-        self.mixed3b = Mixed(192, (64, 96, 128, 16, 32, 32))
-        self.mixed3c = Mixed(256, (128, 128, 192, 32, 96, 64))
+        self.mixed3b = mixed(192, (64, 96, 128, 16, 32, 32))
+        self.mixed3c = mixed(256, (128, 128, 192, 32, 96, 64))
         self.pool4a = MaxPool((3, 3, 3), (2, 2, 2))
-        self.mixed4b = Mixed(480, (192, 96, 208, 16, 48, 64))
-        self.mixed4c = Mixed(512, (160, 112, 224, 24, 64, 64))
-        self.mixed4d = Mixed(512, (128, 128, 256, 24, 64, 64))
-        self.mixed4e = Mixed(512, (112, 144, 288, 32, 64, 64))
-        self.mixed4f = Mixed(528, (256, 160, 320, 32, 128, 128))
+        self.mixed4b = mixed(480, (192, 96, 208, 16, 48, 64))
+        self.mixed4c = mixed(512, (160, 112, 224, 24, 64, 64))
+        self.mixed4d = mixed(512, (128, 128, 256, 24, 64, 64))
+        self.mixed4e = mixed(512, (112, 144, 288, 32, 64, 64))
+        self.mixed4f = mixed(528, (256, 160, 320, 32, 128, 128))
         self.pool5a = MaxPool((2, 2, 2), (2, 2, 2))
-        self.mixed5b = Mixed(832, (256, 160, 320, 32, 128, 128))
-        self.mixed5c = Mixed(832, (384, 192, 384, 48, 128, 128))
+        self.mixed5b = mixed(832, (256, 160, 320, 32, 128, 128))
+        self.mixed5c = mixed(832, (384, 192, 384, 48, 128, 128))
         self.dropout = nn.Dropout(p=1 - keep_prob)
         self.classifier = nn.Dense(1024, num_classes)
 

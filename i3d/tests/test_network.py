@@ -144,7 +144,7 @@ def test_max_pool_pads_as_tensorflow(without_compiling, kernel, stride, shape):
 
 def test_frozen_normalisation_keeps_its_statistics(without_compiling):
     """As fine-tuning freezes it: training gives what evaluation gives, and nothing moves."""
-    unit, x = Unit(2, 4, 3), ms.Tensor(random(2, 2, 3, 4, 5) * 3 + 1)
+    unit, x = Unit(2, 4, 3, momentum=0.99), ms.Tensor(random(2, 2, 3, 4, 5) * 3 + 1)
     for name, parameter in unit.norm.parameters_dict().items():
         parameter.set_data(ms.Tensor(np.random.default_rng(len(name)).uniform(0.5, 2, 4).astype(np.float32)))
     evaluated, statistics = unit.set_train(False)(x).asnumpy(), unit.norm.bn2d.moving_mean.asnumpy().copy()
