@@ -138,7 +138,7 @@ def convert(tensors, layout, shapes):
 
 def logits(network):
     """Logits of one small clip, always the same."""
-    clip = np.random.default_rng(0).standard_normal((1, 3, 8, 48, 48)).astype(np.float32)
+    clip = np.random.default_rng(0).standard_normal((1, 3, 16, 64, 64)).astype(np.float32)
     return network.set_train(False)(ms.Tensor(clip)).asnumpy()[0]
 
 
