@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-import src.dataset
+from shared_utils import clips
 from shared_utils.config import UserError
 from shared_utils.metrics import mean_interval
 from src.dataset import Videos
@@ -45,13 +45,13 @@ def encoded(network, videos):
 
 
 def test_every_video_is_decoded_once(network, videos, monkeypatch):
-    decoded, decode = Counter(), src.dataset.decode
+    decoded, decode = Counter(), clips.decode
 
     def counted(path, indices):
         decoded[path] += 1
         return decode(path, indices)
 
-    monkeypatch.setattr(src.dataset, "decode", counted)
+    monkeypatch.setattr(clips, "decode", counted)
     encoded = EncodedVideos(network, videos, 5, 2)
     encoded.episodes(2, 1, QUERY, EPISODES, 1)
     encoded.episodes(3, 3, 1, EPISODES, 1)
