@@ -43,7 +43,6 @@ def tiny(kinetics, tmp_path):
         },
         "eval": {"output_dir": f"{tmp_path}/eval"},
         "data_loader": {
-            "optimizer": {"loss_scale": 1.0},
             "train": {"dataset": {**dataset, "batch_size": 4}, "map": {"operations": operations}},
             "eval": {"dataset": dataset, "map": {"operations": operations}},
         },
