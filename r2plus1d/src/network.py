@@ -40,7 +40,7 @@ class Unit(nn.Cell):
             return x
         _, c, h, w = x.shape
         x = x.reshape(-1, frames * self.taps, c // self.taps * h * w)
-        x = ops.matmul(neighbours(frames, self.stride, self.taps), x)  # (B, T', C' * H' * W')
+        x = ops.matmul(neighbours(frames, self.stride, self.taps).astype(x.dtype), x)  # (B, T', C' * H' * W')
         return x.reshape(-1, c // self.taps, h, w)
 
     def construct(self, x):
