@@ -117,7 +117,7 @@ def script_faults(root, folder, arguments):
             yield str(error)
     elif script.endswith(".py"):
         options = [sys.executable, path, "--help"]
-        text = subprocess.run(options, cwd=root, check=False, capture_output=True, text=True).stdout
+        text = subprocess.run(options, cwd=folder, check=False, capture_output=True, text=True).stdout
         flags = [word.split("=")[0] for word in rest if word.startswith("-")]
         yield from (f"{script} has no flag {flag}" for flag in flags if not re.search(rf"{flag}\b", text))
     else:
