@@ -16,7 +16,7 @@ $(STAMP): $(wildcard requirements*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
 ifeq ($(DEVICE),gpu)
-	$(BIN)/python -m shared_utils.cuda --check
+	PYTHON=$(BIN)/python bash -c 'source shared_utils/common.sh; "$$python" -m shared_utils.cuda'
 endif
 	touch $@
 
@@ -29,7 +29,7 @@ test: setup
 
 lint: setup contract
 	$(BIN)/ruff check .
-	$(BIN)/shellcheck -x ci/*.sh .ci/run */scripts/*.sh
+	$(BIN)/shellcheck -x ci/*.sh .ci/run shared_utils/*.sh */scripts/*.sh
 
 contract: setup
 	$(BIN)/python ci/contract.py

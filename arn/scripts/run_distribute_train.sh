@@ -1,8 +1,8 @@
 #!/bin/bash
 # Train on several devices of this host, one rank each: the log of rank 0 in train/train.log, checkpoints in train/ckpt.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
 usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]"
 if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
 if (($(tr ',' '\n' <<<"$2" | grep -c .) != $1)); then

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Classify the queries of a folder with support/<class>/* and query/*, or of an episode drawn from the data set.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
 if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [folder]"; fi
 
 options=()

@@ -35,6 +35,8 @@ def call(tmp_path):
     def call(script, *arguments):
         model = tmp_path / script.parts[0]
         shutil.copytree(ROOT / script.parent, model / "scripts", dirs_exist_ok=True)
+        (model / "shared_utils").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "shared_utils/common.sh", model / "shared_utils")
         (model / "default_config.yaml").touch()
         env = {**os.environ, "PYTHON": str(tmp_path / "bin/python")}
         command = ["bash", os.path.relpath(tmp_path / script, tmp_path / "elsewhere"), *arguments]
@@ -44,7 +46,7 @@ def call(tmp_path):
     return call
 
 
-@pytest.mark.parametrize("script", [*ROOT.glob("*/scripts/*.sh"), *ROOT.glob("ci/*.sh")])
+@pytest.mark.parametrize("script", [*ROOT.glob("*/scripts/*.sh"), *ROOT.glob("*/*.sh")])
 def test_shellcheck(script):
     command = [Path(sys.executable).with_name("shellcheck"), "-x", script]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Export a checkpoint and prove the file equal to the network.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
 if (($# > 3)); then fail_usage "[config] [load_ckpt] [MINDIR|ONNX|AIR]"; fi
 
 options=()

@@ -2,8 +2,8 @@
 # Train on one device; checkpoints go to train.ckpt_path, ./output by default, what is printed to train.log.
 # Two folders are taken as the model's folder and the data set.
 set -euo pipefail
-# shellcheck source-path=SCRIPTDIR source=common.sh
-source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
 if (($# > 2)); then fail_usage "[config_file] [pretrained_model]  or  [PROJECT_PATH] [DATA_PATH]"; fi
 
 config=default_config.yaml options=()

@@ -1,14 +1,14 @@
-"""cuda: the wheels' folders, a linked CUDA_HOME and the reason for no GPU, on a made-up site-packages."""
+"""cuda, common.sh: a CUDA_HOME of the wheels and the reason for no GPU, on a made-up site-packages."""
 
 import os
-import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from shared_utils import cuda
-from shared_utils.config import UserError
 
 LDD = """#!/bin/sh
 echo "	libcudart.so.11.0 => {cudart} (0x00007f30a0200000)"
@@ -25,6 +25,7 @@ def site(tmp_path, monkeypatch):
         "nvidia/cuda_runtime/lib/libcudart.so.11.0",
         "nvidia/cuda_nvrtc/lib/libnvrtc.so.11.2",
         "nvidia/cuda_nvrtc/lib/__init__.py",
+        "nvidia/cudnn/lib/libcudnn.so.8",
         "mindspore/lib/plugin/libmindspore_gpu.so.11.6",
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,50 +51,49 @@ def ldd(tmp_path, monkeypatch):
     return install
 
 
-def test_folders_come_before_what_the_user_set(site, monkeypatch):
-    folders = [f"{site}/nvidia/cuda_nvrtc/lib", f"{site}/nvidia/cuda_runtime/lib"]
-    assert cuda.library_folders() == folders
-    assert cuda.search_path(folders) == ":".join(folders)
-    monkeypatch.setenv("LD_LIBRARY_PATH", "/mine:")
-    assert cuda.search_path(folders) == ":".join([*folders, "/mine"])
+COMMON = Path(cuda.__file__).with_name("common.sh")
 
 
-def test_link_makes_a_cuda_home(site, tmp_path):
-    home = tmp_path / "cuda home"
-    for _ in range(2):
-        assert cuda.link(home) == {"CUDA_HOME": str(home), "LD_LIBRARY_PATH": f"{home}/lib"}
+@pytest.fixture
+def source(site, tmp_path):
+    """Source common.sh in a model's folder with `environment`: its CUDA_HOME and LD_LIBRARY_PATH then."""
+    (tmp_path / "a model/shared_utils").mkdir(parents=True)
+    shutil.copy(COMMON, tmp_path / "a model/shared_utils")
+    (site / "nvidia/cudnn/__init__.py").touch()
+    command = f"source '{tmp_path}/a model/shared_utils/common.sh'"
+    command += '; echo "${CUDA_HOME:-}|${LD_LIBRARY_PATH:-}"'
+
+    def run(**environment):
+        env = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "PYTHONPATH": str(site), **environment}
+        return subprocess.check_output(["bash", "-c", command], env=env, text=True).strip().split("|")
+
+    return run
+
+
+def test_the_scripts_make_a_cuda_home_of_the_wheels(source, site, tmp_path):
+    home = tmp_path / "a model/.cuda11"
+    assert source() == [str(home), f"{home}/lib"]
+    assert source(LD_LIBRARY_PATH="/mine") == [str(home), f"{home}/lib:/mine"]
     links = {path.name: path.resolve().name for path in (home / "lib").iterdir()}
     assert links == {
         "libcudart.so.11.0": "libcudart.so.11.0",
         "libcudart.so.11.6.0": "libcudart.so.11.0",
         "libnvrtc.so.11.2": "libnvrtc.so.11.2",
         "libnvrtc.so": "libnvrtc.so.11.2",
+        "libcudnn.so.8": "libcudnn.so.8",
     }
     printed = subprocess.check_output([home / "bin/nvcc", "--version"], text=True)
     assert "Cuda compilation tools, release 11.6," in printed
-
-
-def test_link_follows_a_moved_wheel(site, tmp_path):
-    cuda.link(tmp_path / "home")
     (site / "nvidia/cuda_runtime").rename(site / "nvidia/moved")
-    cuda.link(tmp_path / "home")
-    assert (tmp_path / "home/lib/libcudart.so.11.0").resolve() == site / "nvidia/moved/lib/libcudart.so.11.0"
+    source()
+    assert (home / "lib/libcudart.so.11.0").resolve() == site / "nvidia/moved/lib/libcudart.so.11.0"
 
 
-def test_link_leaves_other_folders_alone(site, tmp_path):
-    (tmp_path / "toolkit/bin").mkdir(parents=True)
-    (tmp_path / "toolkit/bin/nvcc").write_text("another nvcc")
-    with pytest.raises(UserError, match="holds something else"):
-        cuda.link(tmp_path / "toolkit")
-    assert [path.name for path in (tmp_path / "toolkit").iterdir()] == ["bin"]
-    assert (tmp_path / "toolkit/bin/nvcc").read_text() == "another nvcc"
-
-
-def test_link_without_wheels(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    with pytest.raises(UserError, match=r"requirements-gpu\.txt"):
-        cuda.link(tmp_path / "home")
-    assert not (tmp_path / "home").exists()
+def test_a_cuda_home_of_the_users_and_no_wheels_are_left_alone(source, site, tmp_path):
+    assert source(CUDA_HOME="/usr/local/cuda") == ["/usr/local/cuda", ""]
+    shutil.rmtree(site / "nvidia")
+    assert source() == ["", ""]
+    assert not (tmp_path / "a model/.cuda11").exists()
 
 
 def test_why_no_gpu_tells_the_first_obstacle(site, ldd, tmp_path, monkeypatch):
@@ -103,7 +103,9 @@ def test_why_no_gpu_tells_the_first_obstacle(site, ldd, tmp_path, monkeypatch):
     assert cuda.why_no_gpu() == "libcuda.so.1 not found: install the NVIDIA driver"
     ldd("/wheel/libcudart.so.11.0", "/driver/libcuda.so.1 (0x00007f30a0200000)")
     assert cuda.why_no_gpu().startswith("CUDA_HOME names no folder with bin/nvcc")
-    monkeypatch.setenv("CUDA_HOME", cuda.link(tmp_path / "home")["CUDA_HOME"])
+    (tmp_path / "home/bin").mkdir(parents=True)
+    (tmp_path / "home/bin/nvcc").touch()
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
     driver = type("Driver", (), {"cuInit": staticmethod(lambda flags: 100)})
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver)
     assert cuda.why_no_gpu() == "the NVIDIA driver finds no GPU that it can use (cuInit: error 100)"
@@ -116,18 +118,16 @@ def test_why_no_gpu_without_mindspore(tmp_path, monkeypatch):
     assert cuda.why_no_gpu().startswith("libmindspore_gpu.so.11.6 not found: pip install")
 
 
-def test_check_fails_only_for_more_than_the_driver(site, ldd, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["cuda", "--check"])
+def test_the_program_fails_only_for_more_than_the_driver(site, ldd):
+    def answer():
+        env = {**os.environ, "PYTHONPATH": str(site)}
+        command = [sys.executable, cuda.__file__]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
     ldd("/wheel/libcudart.so.11.0", "not found")
-    cuda.main()
-    assert capsys.readouterr().out == "libcuda.so.1: missing\nlibcudart.so.11.0: /wheel/libcudart.so.11.0\n"
+    told = "libcuda.so.1: missing\nlibcudart.so.11.0: /wheel/libcudart.so.11.0\n"
+    assert answer() == (0, told, "")
     ldd("not found", "not found")
-    with pytest.raises(UserError, match=r"^libcudart\.so\.11\.0 not found"):
-        cuda.main()
-
-
-def test_exported_line_survives_a_space(site, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["cuda", "--link", str(tmp_path / "a b")])
-    cuda.main()
-    words = shlex.split(capsys.readouterr().out)
-    assert words == ["export", f"CUDA_HOME={tmp_path}/a b", f"LD_LIBRARY_PATH={tmp_path}/a b/lib"]
+    status, _, error = answer()
+    assert status == 1 and error.startswith("error: libcudart.so.11.0 not found: pip install -r")
