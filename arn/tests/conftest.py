@@ -1,14 +1,13 @@
-"""What the tests share: a small data set of real videos, its configuration, the run of a program."""
+"""What the tests share: a small data set of real videos, its configuration."""
 
-import sys
 from pathlib import Path
 
-import mindspore as ms
 import pytest
 import yaml
 
 from ci.synthetic_videos import write_ucf101  # pytest's pythonpath is the repository's root
 from shared_utils import config as configuration
+from shared_utils.tests.programs import execute, graph_mode, pynative  # noqa: F401
 
 MODEL = Path(__file__).resolve().parents[1]
 TRAIN, VAL, TEST = (
@@ -16,13 +15,6 @@ TRAIN, VAL, TEST = (
     ["SlideDown", "RollLeft"],
     ["ZoomOut", "SlideLeft", "BlinkSlow"],
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def graph_mode():
-    """What the programs run in, and several times as fast; no device can be named after the first kernel."""
-    ms.set_device("CPU", 0)
-    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(scope="session")
@@ -79,20 +71,3 @@ def tiny(ucf101, tmp_path):
     return lambda *flags: configuration.load(
         ["-c", str(path), *(f"--{flag}" for flag in flags)], MODEL / "default_config.yaml"
     )
-
-
-@pytest.fixture
-def execute(monkeypatch, capsys):
-    """Function (program, words) -> (exit status, stdout, stderr) of that command line, in this process."""
-
-    def call(program, *words):
-        monkeypatch.setattr(sys, "argv", [program.__file__, *map(str, words)])
-        status = 0
-        try:
-            configuration.run(program.main, program.__file__)
-        except SystemExit as end:
-            status = end.code
-        told = capsys.readouterr()
-        return status, told.out, told.err
-
-    return call

@@ -79,8 +79,8 @@ def test_too_few_is_told(way, shot, query, told):
 
 def read(episodes, workers, steps, epochs, **where):
     """The episodes' columns, one list for each step of `epochs`."""
-    rows, reading = episode_dataset(episodes, workers, steps, **where)
-    with reading.errors():
+    rows, samples = episode_dataset(episodes, workers, steps, **where)
+    with samples.errors():
         iterator = rows.create_tuple_iterator(num_epochs=epochs, output_numpy=True)
         return [[column.copy() for column in row] for _ in range(epochs) for row in iterator]
 

@@ -41,7 +41,7 @@ def videos(tiny):
 
 @pytest.fixture
 def encoded(network, videos):
-    return EncodedVideos(network, videos, 5, 2)
+    return EncodedVideos(network, videos, 5)
 
 
 def test_every_video_is_decoded_once(network, videos, monkeypatch):
@@ -52,7 +52,7 @@ def test_every_video_is_decoded_once(network, videos, monkeypatch):
         return decode(path, indices)
 
     monkeypatch.setattr(clips, "decode", counted)
-    encoded = EncodedVideos(network, videos, 5, 2)
+    encoded = EncodedVideos(network, videos, 5)
     encoded.episodes(2, 1, QUERY, EPISODES, 1)
     encoded.episodes(3, 3, 1, EPISODES, 1)
     assert decoded == Counter(path for paths in videos.paths for path in paths)
@@ -61,7 +61,8 @@ def test_every_video_is_decoded_once(network, videos, monkeypatch):
 
 def test_batches_change_nothing(network, videos, encoded):
     for batch_size, workers in ((1, 1), (18, 2), (64, 4)):
-        descriptors, good = encode(network, videos, batch_size, workers)
+        videos.reader.workers = workers
+        descriptors, good = encode(network, videos, batch_size)
         assert good.tolist() == [True] * 18
         np.testing.assert_allclose(descriptors, encoded.descriptors, atol=1e-5)
 
@@ -94,7 +95,7 @@ def test_episodes_equal_the_network_on_their_clips(videos, encoded, shot):
 
 
 def test_twice_gives_the_same_digits(network, videos, encoded):
-    again = EncodedVideos(network, videos, 5, 1)
+    again = EncodedVideos(network, videos, 5)
     for shot in (1, 2):
         first, second = (side.episodes(3, shot, 1, 30, 1) for side in (encoded, again))
         assert all(np.array_equal(a, b) for a, b in zip(first, second))
@@ -117,7 +118,7 @@ def test_a_bad_video_counts_as_wrong(network, tiny, ucf101, tmp_path):
     copy_with_bad(ucf101, tmp_path / "data", ["SlideUp_g01", "ZoomIn_g02_c01"])
     section = tiny(f"data_loader.eval.dataset.path={tmp_path / 'data'}").data_loader.eval
     videos = Videos(section, "train")
-    encoded = EncodedVideos(network, videos, 5, 2)
+    encoded = EncodedVideos(network, videos, 5)
     bad = {
         (label, number)
         for label, paths in enumerate(videos.paths)
@@ -142,7 +143,7 @@ def test_a_bad_video_counts_as_wrong(network, tiny, ucf101, tmp_path):
             assert predicted not in dead
     assert min(asked, missing) > 3
 
-    without = EncodedVideos(network, videos, 5, 2, leave_out_bad=True)
+    without = EncodedVideos(network, videos, 5, leave_out_bad=True)
     assert [len(rows) for rows in without.rows] == [
         6 - sum(label == of for of, _ in bad) for label in range(3)
     ]
@@ -154,7 +155,7 @@ def test_no_readable_video_is_told(network, tiny, ucf101, tmp_path):
     copy_with_bad(ucf101, tmp_path / "data", ["g"])
     videos = Videos(tiny(f"data_loader.eval.dataset.path={tmp_path / 'data'}").data_loader.eval, "train")
     with pytest.raises(UserError, match="none of the 18 videos can be decoded"):
-        EncodedVideos(network, videos, 5, 2)
+        EncodedVideos(network, videos, 5)
     videos = Videos(
         tiny(
             f"data_loader.eval.dataset.path={tmp_path / 'data'}", "data_loader.eval.dataset.max_bad_videos=2"
@@ -162,7 +163,7 @@ def test_no_readable_video_is_told(network, tiny, ucf101, tmp_path):
         "train",
     )
     with pytest.raises(UserError, match="max_bad_videos is 2"):
-        EncodedVideos(network, videos, 5, 2)
+        EncodedVideos(network, videos, 5)
 
 
 def test_interval():

@@ -32,14 +32,7 @@ def networks(kinds):
     return ARN(WAY, SHOT, 16), SelfSupervisionHead(kinds, CLIP, 16)
 
 
-@pytest.fixture
-def without_compiling():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
-def test_beta_gamma_and_margin_weigh_their_parts(without_compiling):
+def test_beta_gamma_and_margin_weigh_their_parts(pynative):
     kinds, columns = episode("rotation")
     network, head = networks(kinds)
 
@@ -89,7 +82,7 @@ def test_every_self_supervision_trains(kind):
     assert {name.split(".")[0] for name in moved} == {"descriptor", "relation", "head"}
 
 
-def test_parts_that_are_off_leave_nothing_behind(without_compiling):
+def test_parts_that_are_off_leave_nothing_behind(pynative):
     """Without a head the loss is the relation loss of the network, and there are no other tensors."""
     _, columns = episode("rotation")
     network, _ = networks(4)

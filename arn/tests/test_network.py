@@ -128,15 +128,7 @@ def test_attention_can_be_off(switches, gone):
     )
 
 
-@pytest.fixture
-def without_compiling():
-    """Every clip size would be compiled anew."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
-def test_any_clip_size(without_compiling):
+def test_any_clip_size(pynative):
     network = ARN(2, 2, 16).set_train(False)
     for shape in [
         (4, 4, 4),
@@ -158,7 +150,7 @@ def test_any_clip_size(without_compiling):
         assert head(features).shape == (1, 3)
 
 
-def test_scores_of_a_query_do_not_depend_on_the_others(without_compiling):
+def test_scores_of_a_query_do_not_depend_on_the_others(pynative):
     network = ARN(2, 1, 16).set_train(False)
     support, query = ms.Tensor(random(2, 3, 8, 16, 16)), ms.Tensor(random(3, 3, 8, 16, 16))
     together, alone = network(support, query).asnumpy(), network(support, query[1:2]).asnumpy()

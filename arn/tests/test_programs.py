@@ -293,7 +293,7 @@ def test_preprocessing_keeps_every_frame(ucf101, frames):
     ]
     for video, folder in list(zip(videos, folders))[::7]:
         kept = decode(folder, np.arange)
-        whole = dataset_preprocess.VideoResize([16, 16])(decode(video, np.arange), None)
+        whole = dataset_preprocess.resize(decode(video, np.arange), None, [16, 16])
         assert kept.shape == whole.shape
         kept, whole = (clip.mean(-1) for clip in (kept, whole))  # JPEG keeps light finer than colour
         assert np.abs(kept - whole).mean() < 2

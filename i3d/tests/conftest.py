@@ -1,27 +1,18 @@
-"""What the tests share: the execution mode, the golden answers and weights."""
+"""What the tests share: the golden answers and weights."""
 
-import mindspore as ms
 import numpy as np
 import pytest
 from convert import pytorch_i3d_keys
 from make_golden import CLASSES, GOLDEN, weight
 
+from shared_utils.tests.programs import execute, graph_mode, kinetics, pynative, tiny  # noqa: F401
 from src.network import I3D, Mixed
 
 
-@pytest.fixture(scope="session", autouse=True)
-def graph_mode():
-    """What the programs run in; no device can be named after the first kernel."""
-    ms.set_device("CPU", 0)
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
 @pytest.fixture
-def without_compiling():
-    """Every clip size would be compiled anew."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+def small():
+    """(edge of the frames, the YAML's section model) of a tiny network."""
+    return 24, {}
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def image_tensors(golden_tensors):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, without_compiling):
+def run(tmp_path, monkeypatch, pynative):
     """Function (layout, {name: array}) -> {our name: array} of the checkpoint; PyTorch's files are .npz."""
 
     def call(layout, tensors):

@@ -42,7 +42,7 @@ def test_logits_equal_the_independent_network(golden, network, case):
     assert close(network(x).asnumpy(), exact)
 
 
-def test_features_are_what_the_classifier_meets(golden, network, without_compiling):
+def test_features_are_what_the_classifier_meets(golden, network, pynative):
     features = network.set_train(False).features(ms.Tensor(clip("small")))
     assert features.shape == (2, 1024)
     assert close(network.classifier(features).asnumpy(), golden["logits small"])
@@ -101,7 +101,7 @@ def plain_average_pool(x, size):
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 7), (1, 7, 9), (4, 3, 8), (3, 9, 1)])
-def test_average_pool(without_compiling, shape):
+def test_average_pool(pynative, shape):
     x = random(2, 3, *shape)
     assert close(average_pool(ms.Tensor(x), (2, 7, 7)).asnumpy(), plain_average_pool(x, (2, 7, 7)), 1e-5)
 
@@ -131,7 +131,7 @@ def plain_max_pool(x, kernel, stride):
     "kernel, stride",
     [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 2, 2), (2, 2, 2))],
 )
-def test_max_pool_pads_as_tensorflow(without_compiling, kernel, stride, shape):
+def test_max_pool_pads_as_tensorflow(pynative, kernel, stride, shape):
     """Both modes; the gradient where the winner is above zero, because the pool follows a ReLU."""
     x = np.maximum(random(2, 3, *shape), 0)
     answer, gradient = plain_max_pool(x, kernel, stride)
@@ -142,7 +142,7 @@ def test_max_pool_pads_as_tensorflow(without_compiling, kernel, stride, shape):
     np.testing.assert_allclose(derive(ms.Tensor(x))[0].asnumpy() * (x > 0), gradient * (x > 0), atol=1e-6)
 
 
-def test_frozen_normalisation_keeps_its_statistics(without_compiling):
+def test_frozen_normalisation_keeps_its_statistics(pynative):
     """As fine-tuning freezes it: training gives what evaluation gives, and nothing moves."""
     unit, x = Unit(2, 4, 3, momentum=0.99), ms.Tensor(random(2, 2, 3, 4, 5) * 3 + 1)
     for name, parameter in unit.norm.parameters_dict().items():
@@ -156,7 +156,7 @@ def test_frozen_normalisation_keeps_its_statistics(without_compiling):
     assert not close(unit.norm.bn2d.moving_mean.asnumpy(), statistics, 1e-3)
 
 
-def test_dropout_is_for_training_alone(without_compiling):
+def test_dropout_is_for_training_alone(pynative):
     ms.set_seed(3)
     network, x = I3D(3, keep_prob=0.5), ms.Tensor(random(2, 3, 4, 40, 40))
     first, second = (network.set_train(False)(x).asnumpy() for _ in range(2))
@@ -171,7 +171,7 @@ def test_impossible_keep_prob_is_told(keep_prob):
         I3D(keep_prob=keep_prob)
 
 
-def test_any_clip_size(without_compiling):
+def test_any_clip_size(pynative):
     network = I3D(3).set_train(False)
     for shape in [(1, 1, 1), (2, 7, 33), (5, 16, 1), (33, 20, 9), (1, 232, 8)]:
         assert np.isfinite(network(ms.Tensor(random(2, 3, *shape))).asnumpy()).all()

@@ -1,6 +1,7 @@
 """A convolution over time that trains fast on the CPU, where MindSpore hands oneDNN the plain layout."""
 
 from mindspore import nn, ops
+from mindspore.common import dtype
 
 
 class TemporalConv(nn.Cell):
@@ -29,4 +30,5 @@ class TemporalConv(nn.Cell):
         taps = ops.concat((earlier, dout, later), 1).reshape(batch, matrix.shape[1], -1)  # (B, 3D, T * H * W)
         of_input = self.of_input(matrix, taps).reshape(x.shape)
         of_weight = self.of_weight(taps, x.reshape(batch, channels, -1)).sum(0)  # (3D, C)
-        return of_input, of_weight.reshape(3, -1, channels).transpose(1, 2, 0).reshape(weight.shape)
+        of_weight = of_weight.reshape(3, -1, channels).transpose(1, 2, 0).reshape(weight.shape)
+        return of_input, of_weight.astype(dtype.float32)  # as the parameter; `weight` may be a float16 copy

@@ -1,11 +1,11 @@
 """What the tests share."""
 
-import mindspore as ms
 import pytest
 
+from shared_utils.tests.programs import execute, graph_mode, kinetics, pynative, tiny  # noqa: F401
 
-@pytest.fixture(scope="session", autouse=True)
-def graph_mode():
-    """What the programs run in; no device can be named after the first kernel."""
-    ms.set_device("CPU", 0)
-    ms.set_context(mode=ms.GRAPH_MODE)
+
+@pytest.fixture
+def small():
+    """(edge of the frames, the YAML's section model) of a tiny network."""
+    return 24, {"in_d": 4, "in_h": 24, "in_w": 24, "conv1_stride_t": 1, "pool1_stride_t": 1}

@@ -14,12 +14,7 @@ TORCH = ("weight", "bias", "running_mean", "running_var")
 MINDSPORE = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
-@pytest.fixture(autouse=True)
-def without_compiling():
-    """One answer of each network is asked."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative")
 
 
 def bottlenecks(names, conv1, conv2, conv3, shortcut):

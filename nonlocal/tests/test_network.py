@@ -19,14 +19,6 @@ def golden():
     return np.load(GOLDEN)
 
 
-@pytest.fixture
-def without_compiling():
-    """Every clip size would be compiled anew."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
-
-
 def count(cell):
     return sum(parameter.size for parameter in cell.trainable_params())
 
@@ -61,7 +53,7 @@ SETTINGS = {"plain": {"blocks": EMPTY}, "dense": {"conv1_stride_t": 1, "pool1_st
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_equal_the_independent_network(golden, without_compiling, case):
+def test_logits_equal_the_independent_network(golden, pynative, case):
     network = golden_network(golden, **SETTINGS.get(case, {}))
     exact = golden[f"logits {case}"]
     assert exact.std() > 0.5
@@ -81,7 +73,7 @@ def test_training_logits_equal_the_independent_network(golden):
     assert np.abs(network.stem.unit.norm.bn2d.moving_mean.asnumpy() - mean).max() > 1e-4
 
 
-def test_frozen_norms_train_with_the_moving_statistics(golden, without_compiling):
+def test_frozen_norms_train_with_the_moving_statistics(golden, pynative):
     network = golden_network(golden)
     clips = ms.Tensor(clip("odd", CASES["odd"]))
     for _, cell in network.cells_and_names():
@@ -93,7 +85,7 @@ def test_frozen_norms_train_with_the_moving_statistics(golden, without_compiling
         assert np.array_equal(value.asnumpy(), before[name]), name
 
 
-def test_the_classifier_reads_the_features(without_compiling):
+def test_the_classifier_reads_the_features(pynative):
     network = NonLocalI3D(5, blocks=EMPTY).set_train(False)
     clips = ms.Tensor(random(2, 3, 5, 20, 16))
     features = network.features(clips)
@@ -104,7 +96,7 @@ def test_the_classifier_reads_the_features(without_compiling):
     np.testing.assert_allclose(network(clips).asnumpy(), wanted, atol=1e-5)
 
 
-def test_dropout_in_training_alone(without_compiling):
+def test_dropout_in_training_alone(pynative):
     network = NonLocalI3D(5, keep_prob=0.5, blocks=EMPTY)
     features = ms.Tensor(np.ones((4, 2048), np.float32))
     dropped = network.set_train(True).dropout(features).asnumpy()
@@ -153,7 +145,7 @@ def plain_block(x, weights, mode, pooled):
 
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("mode", MODES)
-def test_block_is_the_papers_formula(without_compiling, mode, pooled):
+def test_block_is_the_papers_formula(pynative, mode, pooled):
     block = NonLocal(8, mode, pooled).set_train(False)
     rng, weights = np.random.default_rng(4), {}
     for name, parameter in block.parameters_dict().items():
@@ -172,14 +164,14 @@ def test_block_is_the_papers_formula(without_compiling, mode, pooled):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_block_starts_as_the_identity(without_compiling, mode):
+def test_block_starts_as_the_identity(pynative, mode):
     block, x = NonLocal(8, mode, True), ms.Tensor(random(2, 8, 2, 4, 4))
     for training in (False, True):
         np.testing.assert_array_equal(block.set_train(training)(x).asnumpy(), x.asnumpy())
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5, 17, 17), (2, 3, 10, 23, 34), (1, 3, 13, 33, 18)])
-def test_any_clip_size(without_compiling, shape):
+def test_any_clip_size(pynative, shape):
     network = NonLocalI3D(3).set_train(False)
     assert network(ms.Tensor(random(*shape))).shape == (shape[0], 3)
 

@@ -1,19 +1,11 @@
 """What the tests share."""
 
-import mindspore as ms
 import pytest
 
-
-@pytest.fixture(scope="session", autouse=True)
-def graph_mode():
-    """What the programs run in, and several times as fast; no device can be named after the first kernel."""
-    ms.set_device("CPU", 0)
-    ms.set_context(mode=ms.GRAPH_MODE)
+from shared_utils.tests.programs import execute, graph_mode, kinetics, pynative, tiny  # noqa: F401
 
 
 @pytest.fixture
-def pynative():
-    """Cheaper where a network runs once: compiling it takes as long as many runs."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+def small():
+    """(edge of the frames, the YAML's section model) of a tiny network."""
+    return 16, {"stage_channels": [4, 4, 8, 8], "keep_prob": 1.0}

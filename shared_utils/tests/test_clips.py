@@ -3,7 +3,6 @@
 import threading
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -52,23 +51,20 @@ def test_an_error_while_reading_arrives_as_it_was(workers):
             raise VideoError("x.avi", "broken")
         if number > 20:
             raise ZeroDivisionError
-        return np.float32(number) * np.ones(2, np.float32)
+        return (np.float32(number) * np.ones(2, np.float32),)
 
-    def use(numbers):
-        reading = clips.Reading(read)
-        rows = ds.NumpySlicesDataset(np.array(numbers), ["number"], shuffle=False)
-        rows = rows.map(
-            reading, ["number"], ["row"], python_multiprocessing=False, num_parallel_workers=workers
-        )
-        with reading.errors():
-            return [int(row["row"][0]) for row in rows.create_dict_iterator(num_epochs=1, output_numpy=True)]
+    def use(first, steps):
+        samples = clips.Samples(lambda number: read(first + number), steps, steps, workers)
+        rows = samples.dataset(["row"]).create_dict_iterator(num_epochs=1, output_numpy=True)
+        with samples.errors():
+            return [int(row["row"][0]) for row in rows]
 
-    assert use([1, 2, 3]) == [1, 2, 3]
+    assert use(1, 3) == [1, 2, 3]
     with pytest.raises(VideoError) as caught:
-        use(range(20))
+        use(0, 20)
     assert str(caught.value) == "cannot decode x.avi: broken" and caught.value.path == "x.avi"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):  # no user's mistake: with its traceback
-        use([30])
+        use(30, 1)
 
 
 def section(path, **dataset):
@@ -100,8 +96,8 @@ def kinetics(tmp_path_factory):
 
 def test_an_epoch_has_every_sample_once_for_any_ranks_and_from_any_step():
     def samples(first, ranks, batch):
-        sources = [clips.SampleNumbers(13, batch, 3, first, rank, ranks, seed=5) for rank in range(ranks)]
-        epochs = [[int(row[0]) for row in source] for source in sources for _ in range(2)]
+        sources = [clips.Samples(None, 13, 3, 1, batch, first, rank, ranks, seed=5) for rank in range(ranks)]
+        epochs = [list(source.numbers()) for source in sources for _ in range(2)]
         return np.array(epochs).reshape(ranks, -1, batch)  # (ranks, steps, batch)
 
     alone = samples(0, 1, 4)[0]
@@ -137,21 +133,21 @@ def test_fewer_videos_than_a_step_has_clips(kinetics):
 
 def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    data = clips.LabelledVideos(section(kinetics), 2)
+    data = clips.TrainingData(section(kinetics), 2, 1, seed=0)
     good = [video for video in data.videos if video.label == 1]
     videos = [Video("bad", tmp_path / "bad.mp4", 1), *data.videos]
-    read = clips.TrainingClips(videos, data.reader, data.bad, seed=0)
+    data.videos = videos
     seen = set()
     for sample in range(0, 40 * len(videos), len(videos)):  # the bad one, epoch after epoch
-        clip, label = read(sample)
+        clip, label = data.sample(sample)
         assert clip.shape == (3, 4, 8, 8) and label == 1
-        np.testing.assert_array_equal(clip, read(sample)[0])
+        np.testing.assert_array_equal(clip, data.sample(sample)[0])
         seen.add(clip.tobytes())
     assert len(seen) > len(good) / 2
     assert capsys.readouterr().err.count("bad video 1: ") == 1
-    alone = clips.TrainingClips(videos[:1], data.reader, data.bad, seed=0)
+    data.videos = videos[:1]
     with pytest.raises(UserError, match="has no readable video"):
-        alone(0)
+        data.sample(0)
 
 
 def test_missing_videos_are_told_once_and_count(kinetics, capsys):
@@ -189,10 +185,10 @@ def answers(monkeypatch, counts, num_clips, crops, batch, answer, operations=Non
     source = Frames(counts, size)
     monkeypatch.setattr(views, "decode", source.decode)
     dataset = ConfigDict({"seq_mode": "interval", "seq": 3, "frame_interval": 2})
-    reader = ConfigDict({"dataset": dataset})
+    reader = ConfigDict({"dataset": dataset, "workers": 3})
     operations = operations or [{"type": "VideoCenterCrop", "size": [6, 5]}]
     reader.operations = [*operations, {"type": "VideoReOrder", "order": [3, 0, 1, 2]}]
-    found = list(views.video_answers(answer, reader, list(range(len(counts))), num_clips, crops, batch, 3))
+    found = list(views.video_answers(answer, reader, list(range(len(counts))), num_clips, crops, batch))
     return found, source.decoded
 
 
@@ -256,14 +252,14 @@ def test_videos_of_other_sizes_are_answered_without_a_crop(monkeypatch):
             return super().decode(path, choose, each)
 
     monkeypatch.setattr(views, "decode", Sizes([9, 9, 9]).decode)
-    reader = ConfigDict({"dataset": {"seq_mode": "part", "seq": 3, "frame_interval": 1}})
+    reader = ConfigDict({"dataset": {"seq_mode": "part", "seq": 3, "frame_interval": 1}, "workers": 1})
     reader.operations = [{"type": "VideoReOrder", "order": [3, 0, 1, 2]}]
 
     def answer(rows):
         sizes.append(rows.shape[-1])
         return rows[:, 0, 0, 0, :1]
 
-    found = list(views.video_answers(answer, reader, [0, 1, 2], 2, 1, 4, 1))
+    found = list(views.video_answers(answer, reader, [0, 1, 2], 2, 1, 4))
     assert [float(mean[0]) for mean in found] == [0, 1, 2] and sizes == [9, 10, 11]
 
 

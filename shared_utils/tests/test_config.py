@@ -92,6 +92,11 @@ def test_the_command_line_beats_the_file_which_beats_its_base(configure):
     assert config.context.device_target == "CPU"
 
 
+def test_a_section_on_the_command_line_changes_the_keys_that_it_names(configure):
+    config = configure("--train={epochs: 3, ckpt_path: here}")
+    assert (config.train.epochs, config.train.ckpt_path, config.train.resume) == (3, "here", "")
+
+
 def test_a_base_is_found_from_the_file_that_names_it(configure, tmp_path, monkeypatch):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "base.yaml").write_text("seed: 9")
@@ -144,6 +149,7 @@ def test_values_of_the_command_line(configure, argument, value):
             ["--train.epoch=3"],
             r"unknown key train\.epoch in the command line; the nearest known key is train\.epochs",
         ),
+        (["--base=a.yaml"], "unknown key base in the command line"),
         (["--seq=3"], r"unknown key seq .*nearest known key is data_loader\.train\.dataset\.seq"),
         (["--train.epochs.x=3"], r"unknown key train\.epochs\.x"),
         (
@@ -202,6 +208,25 @@ def test_a_file_of_bytes_is_refused(configure, tmp_path):
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(UserError, match="does not parse"):
         configure("-c", str(tmp_path / "mine.yaml"))
+
+
+def test_keys_of_published_files_that_allow_one_value_or_have_no_effect(tmp_path, capsys):
+    default = tmp_path / "default_config.yaml"
+    default.write_text(
+        DEFAULT + "device_target: ''\nonly: [model.type, context.save_graphs]\n"
+        "instead: {device_target: context.device_target, model.stem: seed}"
+    )
+    argv = ["--device_target=CPU", "--model.type=R2Plus1D18", "--model.stem=0"]
+    assert load(argv, default).model.type == "R2Plus1D18"  # published files spell it both ways
+    assert capsys.readouterr().out == ""
+    load(["--device_target=GPU", "--model.stem=1"], default)
+    assert capsys.readouterr().out == "note: device_target GPU is not used, context.device_target CPU is\n"
+    with pytest.raises(UserError, match=r"context.save_graphs is True, but False is all there is"):
+        load(["--context.save_graphs=True"], default)
+    with pytest.raises(UserError, match=r"model.type is I3D, but R2Plus1d18 is all there is"):
+        load(["--model.type=I3D"], default)
+    with pytest.raises(UserError, match="unknown key only in the command line"):
+        load(["--only=[]"], default)
 
 
 def test_a_configuration_is_closed(configure):

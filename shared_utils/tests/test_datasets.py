@@ -35,7 +35,7 @@ def ucf(tmp_path):
 
 
 def test_official_lists(ucf):
-    train, missing = datasets.ucf101(ucf, "train")
+    train, missing, _ = datasets.ucf101(ucf, "train")
     assert [(video.id, video.label) for video in train] == [
         ("Archery/v_Archery_g08_c01", 0),
         ("HandstandPushups/v_HandStandPushups_g08_c01", 1),
@@ -43,7 +43,7 @@ def test_official_lists(ucf):
     ]
     assert missing == ["YoYo/v_YoYo_g09_c01.avi"]
     assert all(video.path == ucf / f"{video.id}.avi" for video in train)
-    test, missing = datasets.ucf101(ucf, "test")
+    test, missing, _ = datasets.ucf101(ucf, "test")
     assert [video.label for video in test] == [0, 1] and missing == []
     assert datasets.ucf101_labels(ucf) == {"Archery": 0, "HandstandPushups": 1, "YoYo": 9}
 
@@ -55,7 +55,7 @@ def test_a_folder_of_frames_stands_for_its_video(ucf):
     (path / "000000.jpg").touch()
     video = datasets.ucf101(ucf, "test")[0][0]
     assert video == ("Archery/v_Archery_g01_c01", path, 0)
-    assert datasets.class_folders(ucf)["Archery"] == [path, ucf / "Archery" / "v_Archery_g08_c01.avi"]
+    assert datasets.video_files(path.parent) == [path, ucf / "Archery" / "v_Archery_g08_c01.avi"]
 
 
 def test_lists_that_cannot_be_used(ucf):
@@ -76,39 +76,12 @@ def test_lists_that_cannot_be_used(ucf):
         datasets.ucf101(ucf, "train")
 
 
-def test_classes_are_folders_with_videos(ucf):
-    folders = datasets.class_folders(ucf)
-    assert list(folders) == ["Archery", "HandstandPushups", "YoYo"]
-    assert [path.name for path in folders["Archery"]] == ["v_Archery_g01_c01.avi", "v_Archery_g08_c01.avi"]
-    for root, message in (
-        (ucf / "none", "no data set, one folder"),
-        (ucf / "Empty", "no videos in"),
-        (ucf / "Archery", "no videos in"),
-    ):
-        with pytest.raises(UserError, match=message):
-            datasets.class_folders(root)
-
-
-def test_a_class_is_its_folder_and_a_group_its_recording():
+def test_a_video_is_named_by_its_folder_and_its_file():
     assert datasets.video_id("a/HandstandPushups/v_HandStandPushups_g01_c04.AVI") == (
         "HandstandPushups/v_HandStandPushups_g01_c04"
     )
     assert datasets.video_id("a/C/v_C_g01_c04") == "C/v_C_g01_c04"
     assert datasets.video_id("C/a.b.mp4") == "C/a.b" and datasets.video_id("C/a.b") == "C/a.b"
-    same = {datasets.group(f"HandstandPushups/v_HandStandPushups_g01_c0{clip}.avi") for clip in range(1, 5)}
-    assert same == {"HandstandPushups/g01"}
-    others = ("A/v_A_g01_c01.avi", "B/v_B_g01_c01.avi", "A/v_A_g02_c01.avi", "A/x.mp4", "A/y.mp4")
-    assert len({datasets.group(path) for path in others}) == 5
-
-
-def test_class_splits(ucf):
-    folders = datasets.class_folders(ucf)
-    split = datasets.class_split(folders, ["YoYo", "Unknown", "Archery"])
-    assert list(split) == ["YoYo", "Archery"] and split["YoYo"] == folders["YoYo"]
-    with pytest.raises(
-        UserError, match=r"none of the 2 classes \(archery, ...\) is on disk \(Archery"
-    ):
-        datasets.class_split(folders, ["archery", "yoyo"])
 
 
 def test_a_label_map_is_kept_and_compared(tmp_path):
@@ -140,7 +113,7 @@ def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(UserError, match=r"cannot write the label map .*: No space left"):
+    with pytest.raises(UserError, match=r"cannot write .*: No space left"):
         datasets.write_label_map(path, {"b": 0})
     assert datasets.read_label_map(path) == {"a": 0} and list(tmp_path.iterdir()) == [path]
 
@@ -216,6 +189,6 @@ def test_ucf101_takes_a_list_of_the_users(ucf, tmp_path):
     (ucf / "YoYo").mkdir(exist_ok=True)
     (ucf / "YoYo" / "v_YoYo_g09_c01.avi").touch()
     (tmp_path / "mine.txt").write_text("YoYo/v_YoYo_g09_c01.avi 10\nYoYo/gone.avi\n")
-    videos, missing = datasets.ucf101(ucf, "train", str(tmp_path / "mine.txt"))
+    videos, missing, _ = datasets.ucf101(ucf, "train", str(tmp_path / "mine.txt"))
     assert [(video.id, video.label) for video in videos] == [("YoYo/v_YoYo_g09_c01", 9)]
     assert missing == ["YoYo/gone.avi"]

@@ -1,4 +1,4 @@
-"""evaluation, inference, exporting, published: what a user gets for a split, for a video, for a file."""
+"""evaluation, inference, exporting: what a user gets for a split, for a video, for a file."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from mindspore import nn
 from ml_collections import ConfigDict
 
 from ci.synthetic_videos import write_kinetics
-from shared_utils import checkpoint, clips, datasets, evaluation, exporting, inference, published
+from shared_utils import checkpoint, clips, datasets, evaluation, exporting, inference
 from shared_utils.config import UserError
 
 NAMES = ["slide down", "slide up", "zoom in", "zoom out"]
@@ -95,18 +95,18 @@ def loaded(config):
 
 def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, capsys):
     videos = clips.LabelledVideos(config.data_loader.eval, 4)
-    scores = evaluation.evaluate(loaded(config), videos, config.eval, workers=2)
+    scores = evaluation.evaluate(loaded(config), videos, config.eval)
     bad = np.flatnonzero(scores[:, 0] < 0)
     assert scores.shape == (8, 4) and len(bad) == 1
     np.testing.assert_allclose(np.delete(scores, bad, 0).sum(1), 1, atol=1e-6)
     config.eval.batch_size = 8
-    np.testing.assert_allclose(evaluation.evaluate(loaded(config), videos, config.eval, 1), scores, atol=1e-6)
+    np.testing.assert_allclose(evaluation.evaluate(loaded(config), videos, config.eval), scores, atol=1e-6)
     told = capsys.readouterr()
     assert told.err.count("bad video 1: ") == 1 and "eval: 8/8" in told.out
 
     labels = np.array([video.label for video in videos.videos])
     right = (scores.argmax(1) == labels) & (scores[:, 0] >= 0)
-    evaluation.report(scores, videos, config, "tiny")
+    evaluation.report(scores, videos, config)
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == str({"Top_1_Accuracy": round(right.sum() / 8, 4), "Top_5_Accuracy": 0.875})
     assert "8 videos of 4 classes, 6 views each, 1 of them bad and counted as wrong" in told[0]
@@ -121,16 +121,17 @@ def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, cap
     assert (tmp_path / "out" / "val_confusion.png").stat().st_size > 1000
 
     config.eval.leave_out_bad = True
-    evaluation.report(scores, videos, config, "tiny")
+    evaluation.report(scores, videos, config)
     assert str(round(right.sum() / 7, 4)) in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_label_map_that_differs_and_no_readable_video(config):
     with pytest.raises(UserError, match=r"class zoom out is 3 there and missing here"):
-        evaluation.check_labels(config.eval.pretrained_model, {name: NAMES.index(name) for name in NAMES[:3]})
+        labels = {name: NAMES.index(name) for name in NAMES[:3]}
+        evaluation.load_trained(Network(), config.eval.pretrained_model, labels)
     videos = clips.LabelledVideos(config.data_loader.eval, 4)
     with pytest.raises(UserError, match=r"none of the 8 videos can be decoded"):
-        evaluation.report(np.full((8, 4), -1.0), videos, config, "tiny")
+        evaluation.report(np.full((8, 4), -1.0), videos, config)
 
 
 def predictions(config):
@@ -157,7 +158,7 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
                 assert guess["class"] == other["class"] == NAMES[guess["id"]]
                 assert guess["score"] == pytest.approx(other["score"], abs=1e-5)
     videos = clips.LabelledVideos(config.data_loader.eval, 4)
-    scores = evaluation.evaluate(loaded(config), videos, config.eval, workers=2)
+    scores = evaluation.evaluate(loaded(config), videos, config.eval)
     by_id = {video.path.name: row for video, row in zip(videos.videos, scores)}
     for entry in answers[0][:3]:  # the same as in the evaluation
         row = by_id[entry["video"].rsplit("/", 1)[1]]
@@ -238,28 +239,3 @@ def test_an_export_that_differs_leaves_the_earlier_file(config, tmp_path, monkey
 def test_class_names_without_a_label_map(tmp_path):
     assert inference.class_names(tmp_path / "a.ckpt", 400)[399] == "zumba"
     assert inference.class_names(tmp_path / "a.ckpt", 2) == ["class 0", "class 1"]
-
-
-def test_a_published_key_with_another_value_is_told(capsys):
-    part = {"map": {"input_columns": ["video"]}, "dataset": {"num_clips": 1, "shuffle": False}}
-    config = ConfigDict(
-        {
-            "dataset_sink_mode": False,
-            "device_target": "GPU",
-            "context": {"device_target": "CPU", "save_graphs": False},
-            "loss": {"type": "SoftmaxCrossEntropyWithLogits", "sparse": True, "reduction": "mean"},
-            "learning_rate": {"t_max": 100, "max_epoch": 5},
-            "infer": {"normalize": True},
-            "eval": {"num_clips": 1},
-            "export": {"input_channel": 3},
-            "data_loader": {"group_size": 1, "train": part, "eval": part},
-        }
-    )
-    published.check(config)
-    assert capsys.readouterr().out.splitlines() == [
-        "note: device_target GPU is not used, context.device_target CPU is",
-        "note: learning_rate.t_max 100 is not used, learning_rate.max_epoch 5 is",
-    ]
-    config.loss.reduction = "sum"
-    with pytest.raises(UserError, match=r"loss.reduction is sum, but mean is all there is"):
-        published.check(config)

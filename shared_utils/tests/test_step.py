@@ -6,7 +6,7 @@ import pytest
 from mindspore import nn
 
 from shared_utils.config import UserError
-from shared_utils.step import Classification, TrainStep, freeze_norm, mixed_precision
+from shared_utils.step import TrainStep, freeze_norm, mixed_precision
 
 RATE = 0.5
 CLIPS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -29,7 +29,7 @@ def update(smoothing=0.0, optimizer=None, **keywords):
     ms.set_context(mode=ms.GRAPH_MODE)
     network = Linear()
     optimizer = nn.SGD(network.trainable_params(), RATE)
-    step = TrainStep(Classification(network, smoothing), network, optimizer, **keywords).set_train()
+    step = TrainStep(network, optimizer, smoothing, **keywords).set_train()
     loss = float(step(ms.Tensor(CLIPS), ms.Tensor(LABELS)).asnumpy())
     weight = network.dense.weight.asnumpy()
     with step.averaged():
@@ -86,9 +86,8 @@ class Normed(nn.Cell):
 def train(network, level="O0"):
     ms.set_context(mode=ms.GRAPH_MODE)
     mixed_precision(network, level)
-    loss = Classification(network)
     optimizer = nn.Momentum(network.trainable_params(), 0.1, 0.9)
-    step = TrainStep(loss, network, optimizer, loss_scale=1024.0 if level != "O0" else 1.0).set_train()
+    step = TrainStep(network, optimizer, loss_scale=1024.0 if level != "O0" else 1.0).set_train()
     clips = ms.Tensor(np.random.default_rng(1).normal(size=(2, 3, 4, 6, 6)).astype(np.float32))
     return [float(step(clips, ms.Tensor(np.array([0, 2], np.int32))).asnumpy()) for _ in range(8)]
 

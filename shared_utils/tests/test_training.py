@@ -339,7 +339,7 @@ def test_an_unknown_optimizer():
 
 
 def configuration(device_target):
-    context = SimpleNamespace(mode=ms.GRAPH_MODE, device_target=device_target, device_id=0)
+    context = SimpleNamespace(mode=ms.GRAPH_MODE, device_target=device_target, device_id=0, save_graphs=False)
     return SimpleNamespace(context=context, seed=3, train=SimpleNamespace(run_distribute=False))
 
 
@@ -367,7 +367,7 @@ from shared_utils import cuda, training
 from shared_utils.config import UserError
 
 def start(target):
-    context = SimpleNamespace(mode=0, device_target=target, device_id=0)
+    context = SimpleNamespace(mode=0, device_target=target, device_id=0, save_graphs=False)
     train = SimpleNamespace(run_distribute=False)
     return training.start(SimpleNamespace(context=context, seed=3, train=train))
 

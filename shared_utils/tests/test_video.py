@@ -260,7 +260,7 @@ def test_a_decoder_that_hangs_is_stopped(bad, tmp_path, monkeypatch):
     monkeypatch.setattr(video.imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
     monkeypatch.setattr(video, "FFMPEG_SECONDS", 0.3)
     begin = time.perf_counter()
-    with pytest.raises(VideoError, match="killed by signal 9"):
+    with pytest.raises(VideoError, match=r"ffmpeg took more than 0\.3 seconds"):
         decode(bad["text.mp4"], [0])
     assert time.perf_counter() - begin < 10 and open_things()[1] == ""
 

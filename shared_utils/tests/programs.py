@@ -1,0 +1,105 @@
+"""What the tests of the models' programs share: the execution mode, short videos, a tiny YAML, a run."""
+
+import re
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+import yaml
+
+from ci.synthetic_videos import write_kinetics  # pytest's pythonpath is the repository's root
+from shared_utils import checkpoint
+from shared_utils import config as configuration
+
+MOTIONS = ["SlideUp", "ZoomIn"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graph_mode():
+    """What the programs run in, and several times as fast; no device can be named after the first kernel."""
+    ms.set_device("CPU", 0)
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture
+def pynative():
+    """Cheaper where a network runs once: compiling it takes as long as many runs."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+@pytest.fixture(scope="session")
+def kinetics(tmp_path_factory):
+    """Kinetics-400's layout: 2 classes of 10 videos of about 8 frames."""
+    folder = tmp_path_factory.mktemp("data") / "kinetics"
+    write_kinetics(folder, MOTIONS, videos=10, frames=8, height=24, width=24)
+    return folder
+
+
+@pytest.fixture
+def tiny(kinetics, tmp_path, small):
+    """Path of the YAML of a tiny run of the model in the working directory, with its files below tmp_path.
+
+    `small`: the model's fixture (edge of the frames, the YAML's section model).
+    """
+    edge, model = small
+    operations = [{"type": "VideoResize", "size": [edge, edge]}, {"type": "VideoToTensor"}]
+    dataset = {"path": str(kinetics), "seq": 4, "num_parallel_workers": 2}
+    tree = {
+        "base": str(Path("default_config.yaml").absolute()),
+        "model": {"num_classes": 2, **model},
+        "learning_rate": {"warmup_epochs": 0, "max_epoch": 0},
+        "optimizer": {"loss_scale": 1.0},
+        "train": {
+            "ckpt_path": f"{tmp_path}/output",
+            "epochs": 2,
+            "save_checkpoint_epochs": 1,
+            "log_steps": 1,
+        },
+        "eval": {"output_dir": f"{tmp_path}/eval"},
+        "data_loader": {
+            "train": {"dataset": {**dataset, "batch_size": 4}, "map": {"operations": operations}},
+            "eval": {"dataset": dataset, "map": {"operations": operations}},
+        },
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.fixture
+def execute(monkeypatch, capsys):
+    """Function (program, words) -> (exit status, stdout, stderr) of that command line, in this process."""
+
+    def call(program, *words):
+        monkeypatch.setattr(sys, "argv", [program.__file__, *map(str, words)])
+        status = 0
+        try:
+            configuration.run(program.main, program.__file__)
+        except SystemExit as end:
+            status = end.code
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return call
+
+
+def train_and_evaluate(execute, train, evaluate, tiny, *flags):
+    """Train by the tiny YAML and evaluate the best checkpoint: its parameters.
+
+    The evaluation must end with the best validation's accuracy.
+    """
+    status, told, error = execute(train, "-c", tiny, *flags)
+    assert status == 0, error
+    assert re.search(r"^epoch: 1 step: \d, loss is \d", told, re.MULTILINE) and "trained " in told
+    accuracies = [line.split()[4] for line in told.splitlines() if "validation top-1" in line]
+    (best,) = (tiny.parent / "output").glob("*-best.ckpt")
+    words = ["-c", tiny, f"--eval.pretrained_model={best}", "--eval.num_crops=1"]
+    status, told, error = execute(evaluate, *words)
+    assert status == 0, error
+    assert told.splitlines()[-1] == str(
+        {"Top_1_Accuracy": float(max(accuracies)), "Top_5_Accuracy": 1.0}
+    )
+    return checkpoint.load(best)[0]
