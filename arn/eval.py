@@ -32,14 +32,7 @@ def main(config):
             f"({min(trained_on)}, ...): this is not the accuracy on unseen classes"
         )
 
-    encoded = EncodedVideos(
-        network,
-        videos,
-        dataset.batch_size,
-        dataset.num_parallel_workers,
-        section.leave_out_bad,
-        progress=True,
-    )
+    encoded = EncodedVideos(network, videos, dataset.batch_size, section.leave_out_bad, progress=True)
     bad = int((~encoded.good).sum())
     print(
         f"{len(encoded.good)} videos of {len(videos.names)} classes, {bad} of them bad and "

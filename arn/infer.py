@@ -14,10 +14,10 @@ from shared_utils import training
 from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
-from shared_utils.datasets import class_folders, video_files
+from shared_utils.datasets import video_files
 from shared_utils.metrics import writable_folder
 from shared_utils.video import VideoError, write_picture
-from src.dataset import Videos
+from src.dataset import Videos, class_folders
 from src.episodes import check_classes, draw_episode
 from src.network import ARN, make_pairs
 
@@ -114,7 +114,7 @@ def prototype(network, reader, name, paths):
 
 def describe(network, reader, frames):
     """Descriptor (C, C) of a clip's frames (T, H, W, 3)."""
-    return network.descriptor(ms.Tensor(reader.prepare(frames)[None])).asnumpy()[0]
+    return network.descriptor(ms.Tensor(reader.prepare(frames, np.random.default_rng(0))[None])).asnumpy()[0]
 
 
 def relate(network, prototypes, descriptor):

@@ -37,9 +37,7 @@ def main(config):
     optimizer = optim.optimizer(config.optimizer, loss.trainable_params(), rates, scale)
 
     def validate():
-        encoded = EncodedVideos(
-            network, unseen, validation.dataset.batch_size, validation.dataset.num_parallel_workers
-        )
+        encoded = EncodedVideos(network, unseen, validation.dataset.batch_size)
         mean, half = accuracy(
             *encoded.episodes(
                 config.model.way,
@@ -68,12 +66,12 @@ def main(config):
     if job.epochs_left() == 0:
         print(f"nothing to train: all {config.train.epochs} epochs are done")
         return
-    rows, reading = episode_dataset(episodes, dataset.num_parallel_workers, steps, job.step, rank, ranks)
+    rows, samples = episode_dataset(episodes, videos.reader.workers, steps, job.step, rank, ranks)
     clips = config.model.way * (config.model.shot + dataset.query) * ranks
     progress = training.Progress(job, config.train.log_steps, clips)
     manager = FixedLossScaleManager(scale, drop_overflow_update=False)
     model = Model(loss, optimizer=optimizer, loss_scale_manager=manager)
-    with reading.errors():
+    with samples.errors():
         model.train(job.epochs_left(), rows, callbacks=[progress, job], dataset_sink_mode=False)
 
 

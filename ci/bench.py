@@ -29,7 +29,7 @@ from mindspore.train import LambdaCallback, Model
 
 from shared_utils import clips, views
 from shared_utils.config import load
-from shared_utils.step import Classification
+from shared_utils.step import TrainStep
 from src.build import build
 
 import decord  # isort: skip
@@ -58,7 +58,7 @@ def time_network(config, repeats):
     network.set_train(False)
     forward = seconds(lambda: network(inputs).asnumpy(), repeats)
     optimizer = nn.SGD(network.trainable_params(), 0.01, 0.9)
-    step = nn.TrainOneStepCell(Classification(network), optimizer).set_train()
+    step = TrainStep(network, optimizer).set_train()
     training = seconds(lambda: step(inputs, labels).asnumpy(), repeats)
     print(f"forward {forward:.3f} s   training step {training:.3f} s")
 
@@ -99,7 +99,7 @@ def bench_loader(args, config):
     """Clips a second of bare decord, which decodes the same frames, and of the training loader."""
     section, count = config.data_loader.train, 400
     data = clips.TrainingData(section, config.model.num_classes, 1, config.seed)
-    paths, frames = [str(video.path) for video in data.videos.videos], section.dataset.seq
+    paths, frames = [str(video.path) for video in data.videos], section.dataset.seq
 
     def read(number):
         reader = decord.VideoReader(paths[number % len(paths)], num_threads=1)
@@ -110,10 +110,8 @@ def bench_loader(args, config):
         collections.deque(pool.map(read, range(count)), maxlen=0)
     bare = count / (time.perf_counter() - start)
 
-    read_clip = clips.TrainingClips(data.videos.videos, data.videos.reader, data.videos.bad, config.seed)
-    numbers = clips.SampleNumbers(len(paths), 1, count + 20, seed=config.seed)
-    rows = clips.ds.GeneratorDataset(numbers, ["number"], shuffle=False)
-    rows, _ = clips.read_in_threads(rows, read_clip, ["clip", "label"], args.workers)
+    samples = clips.Samples(data.sample, len(paths), count + 20, args.workers, seed=config.seed)
+    rows = samples.dataset(["clip", "label"])
     for number, _ in enumerate(rows.create_tuple_iterator(num_epochs=1, output_numpy=True)):
         if number == 19:
             start = time.perf_counter()
@@ -127,6 +125,7 @@ def bench_loader(args, config):
 def bench_views(args, config):
     """Seconds and decodings of 10 x 3 views of one video, and the network's share of the time."""
     decoded, decode, reader = [], views.decode, clips.ClipReader(config.data_loader.eval)
+    reader.workers = args.workers
     views.decode = lambda path, choose, each: decoded.append(path) or decode(path, choose, each=each)
     network = build(config).set_train(False)
     spent = [0.0]
@@ -140,7 +139,7 @@ def bench_views(args, config):
     for lap in ("first, with compilation", "second"):
         decoded.clear()
         spent[0], start = 0.0, time.perf_counter()
-        list(views.video_answers(answer, reader, [args.video], 10, 3, config.eval.batch_size, args.workers))
+        list(views.video_answers(answer, reader, [args.video], 10, 3, config.eval.batch_size))
         print(
             f"10 x 3 views, {lap}: {time.perf_counter() - start:.1f} s, network {spent[0]:.1f} s, "
             f"{len(decoded)} decoding of the video"
@@ -156,7 +155,7 @@ def bench_memory(args, config):
     rows, _ = data.batches()
     tell = LambdaCallback(on_train_epoch_end=lambda context: sizes.append(process.memory_info().rss / 2**20))
     optimizer = nn.Momentum(network.trainable_params(), 1e-3, 0.9)
-    step = nn.TrainOneStepCell(Classification(network), optimizer)
+    step = TrainStep(network, optimizer)
     Model(step).train(10, rows, [tell], dataset_sink_mode=False)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     slope = np.polyfit(np.arange(1, 10) * 100, sizes[1:], 1)[0] * 1000

@@ -9,9 +9,9 @@ status=0
 for part in "$@"; do
     echo "== $part"
     if [ "$part" = shared_utils ]; then
-        "$python" -m pytest -q shared_utils/tests ci/tests || status=1
+        "$python" -m pytest -q --durations=8 shared_utils/tests ci/tests || status=1
     else
-        (cd "$part" && "$python" -m pytest -q tests) || status=1
+        (cd "$part" && "$python" -m pytest -q --durations=8 tests) || status=1
     fi
 done
 exit $status

@@ -4,14 +4,13 @@ infer.image_path names a video, a folder of videos or a .txt list; infer.pretrai
 exported .mindir or .onnx.
 """
 
-from shared_utils import published, training
+from shared_utils import training
 from shared_utils.config import run
 from shared_utils.inference import infer
 from src.build import build
 
 
 def main(config):
-    published.check(config)
     training.start(config)
     infer(config, lambda: build(config))
 

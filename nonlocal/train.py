@@ -2,16 +2,15 @@
 
 from mindspore.train import Model
 
-from shared_utils import evaluation, optim, published, training
+from shared_utils import evaluation, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
-from shared_utils.step import Classification, TrainStep, freeze_norm, mixed_precision
+from shared_utils.step import TrainStep, freeze_norm, mixed_precision
 from src.build import build
 from src.dataset import evaluation_videos, training_data
 
 
 def main(config):
-    published.check(config)
     rank, ranks = training.start(config)
     section = config.train
     data = training_data(config, rank, ranks)
@@ -23,42 +22,27 @@ def main(config):
     if section.freeze_norm:
         freeze_norm(network)
     mixed_precision(network, section.amp_level)
-    loss = Classification(network, config.loss.label_smoothing)
 
     rates = optim.learning_rates(config.learning_rate, data.steps, section.epochs)
     rates = optim.linear_scaling(rates, data.global_clips, config.learning_rate.base_batch)
     optimizer = optim.optimizer(config.optimizer, network.trainable_params(), rates)
-    scale = config.optimizer.loss_scale
-    step = TrainStep(
-        loss, network, optimizer, section.accumulate, section.clip_norm, section.ema, scale, ranks
-    )
+    step = TrainStep(network, optimizer, config.loss.label_smoothing, section.accumulate, section.clip_norm,
+                     section.ema, config.optimizer.loss_scale, ranks)
 
     def validate():
-        score = evaluation.top1(network, unseen, config.eval, workers)
+        score = evaluation.top1(network, unseen, config.eval)
         step.set_train()
         return score, f"top-1 {score:.4f} of {len(unseen.videos)} videos"
 
-    unseen, workers = None, config.data_loader.eval.dataset.num_parallel_workers
-    if section.eval_epochs:
-        unseen = evaluation_videos(config)
-    job = training.Run(
-        section,
-        "nonlocal",
-        network,
-        step,
-        optimizer,
-        data.steps,
-        data.videos.labels,
-        unseen and validate,
-        rank,
-        step.averaged,
-    )
+    unseen = evaluation_videos(config) if section.eval_epochs else None
+    job = training.Run(section, "nonlocal", network, step, optimizer, data.steps, data.labels,
+                       unseen and validate, rank, step.averaged)
     if job.epochs_left() == 0:
         print(f"nothing to train: all {section.epochs} epochs are done")
         return
-    rows, reading = data.batches(job.step)
+    rows, samples = data.batches(job.step)
     progress = training.Progress(job, section.log_steps, data.global_clips)
-    with reading.errors():
+    with samples.errors():
         Model(step).train(job.epochs_left(), rows, callbacks=[progress, job], dataset_sink_mode=False)
 
 

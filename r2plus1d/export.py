@@ -3,14 +3,13 @@
 The file takes clips (batch, 3, T, H, W) and gives logits (batch, classes).
 """
 
-from shared_utils import published, training
+from shared_utils import training
 from shared_utils.config import run
 from shared_utils.exporting import export_classifier
 from src.build import build
 
 
 def main(config):
-    published.check(config)
     training.start(config)
     export_classifier(config, lambda: build(config))
 

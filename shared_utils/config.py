@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from ml_collections import ConfigDict
 
-# Spellings of the published YAML files that mean one of our keys.
-ALIASES = {"file_formate": "file_format"}
+CHOOSE = ("-c", "--config_path")
+ALIASES = {"file_formate": "file_format"}  # spelling of the published YAML files: ours
 
 
 class UserError(Exception):
@@ -27,17 +27,32 @@ def load(argv, default):
     """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
 
     Every key must stand in `default`, with a value of the same type (null takes any type). Relative paths in
-    `-c` are taken from the working directory, those in `base:` from the file that says it.
-    Returns a locked ConfigDict. Raises UserError with the key and the nearest known one.
+    `-c` are taken from the working directory, those in `base:` from the file that says it. Keys that only
+    published files need: those in the default's list `only` take no other value, those in its mapping
+    `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with the key
+    and the nearest known one.
     """
-    config_path, overrides = _parse_argv(argv)
-    tree = _read_yaml(default)
-    config = ConfigDict(tree)
-    for path in _inheritance(config_path) if config_path else []:
+    words, tree = list(_words(argv)), _read_yaml(default)
+    only, instead = tree.pop("only", []), tree.pop("instead", {})
+    known = dict(_flat(tree))
+    values = dict(known)
+    chosen = [text for word, text in words if word in CHOOSE]
+    for path in _inheritance(chosen[-1]) if chosen else []:
         if path.resolve() != Path(default).resolve():
-            _override(config, _flatten(_read_yaml(path), config), path)
-    values = {key: _parse_value(key, text, _lookup(config, key)) for key, text in overrides.items()}
-    _override(config, values, "the command line")
+            changes = {name: value for name, value in _read_yaml(path).items() if name != "base"}
+            values.update(_fitting(known, _flat(changes, known), path))
+    flags = [(_ours(word[2:]), text) for word, text in words if word not in CHOOSE]
+    flags = {key: _parse(key, text, known.get(key)) for key, text in flags}
+    values.update(_fitting(known, _flat(flags, known), "the command line"))
+    for key in only:
+        if str(values[key]).lower() != str(known[key]).lower():
+            raise UserError(f"{key} is {values[key]}, but {known[key]} is all there is")
+    for key, other in instead.items():
+        if values[key] and values[key] != values[other]:
+            print(f"note: {key} {values[key]} is not used, {other} {values[other]} is")
+    config = ConfigDict(tree)
+    leaves = [key for key, old in known.items() if not isinstance(old, dict)]
+    config.update_from_flattened_dict({key: values[key] for key in leaves})
     return config.lock()
 
 
@@ -46,12 +61,13 @@ def run(main, script):
 
     A UserError ends it with one line and status 1, Ctrl-C with status 130.
     """
+    default = Path(script).resolve().with_name("default_config.yaml")
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]")
-        print(f"Keys, defaults and their meaning: {Path(script).resolve().with_name('default_config.yaml')}")
+        print(f"Keys, defaults and their meaning: {default}")
         return
     try:
-        main(load(sys.argv[1:], Path(script).resolve().with_name("default_config.yaml")))
+        main(load(sys.argv[1:], default))
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(1)
@@ -60,26 +76,20 @@ def run(main, script):
         sys.exit(130)
 
 
-def _parse_argv(argv):
-    """Split the arguments into the path behind -c or --config_path (None without) and {dotted key: text}."""
-    config_path, overrides, rest = None, {}, list(argv)
-    while rest:
-        word = rest.pop(0)
+def _words(argv):
+    """(-c, --config_path or --a.b, text behind it) of each argument."""
+    words = iter(argv)
+    for word in words:
         key, equals, text = word.partition("=")
-        if key not in ("-c", "--config_path") and not (key.startswith("--") and len(key) > 2):
+        if key not in CHOOSE and not (key.startswith("--") and len(key) > 2):
             raise UserError(f"argument {word!r} is not understood; use -c FILE.yaml and --section.key=value")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise UserError(f"argument {word} has no value")
-            text = rest.pop(0)
-        if key in ("-c", "--config_path"):
-            config_path = Path(text)
-        else:
-            overrides[key[2:]] = text
-    return config_path, overrides
+        text = text if equals else next(words, "--")
+        if not equals and text.startswith("--"):
+            raise UserError(f"argument {word} has no value")
+        yield key, text
 
 
-def _parse_value(key, text, old):
+def _parse(key, text, old):
     """What --key=text means: the text as it was typed where the configuration has text, otherwise YAML."""
     try:
         return yaml.load(text, _Loader) if text and not isinstance(old, str) else text
@@ -110,63 +120,38 @@ def _inheritance(path):
     return chain
 
 
-def _flatten(tree, config, prefix=""):
-    """{dotted key: value}; a mapping is entered where the configuration has a section of that name."""
-    flat = {}
+def _flat(tree, known=None, prefix=""):
+    """(dotted key, value) of a tree; sections are entered where `known` has them, without it also kept."""
     for name, value in tree.items():
-        key = f"{prefix}{ALIASES.get(name, name)}"
-        if key == "base":
-            continue
-        if isinstance(value, dict) and isinstance(_lookup(config, key), ConfigDict):
-            flat.update(_flatten(value, config, f"{key}."))
-        else:
-            flat[key] = value
-    return flat
+        key = _ours(f"{prefix}{name}")
+        section = isinstance(value, dict) and (known is None or isinstance(known.get(key), dict))
+        if known is None or not section:
+            yield key, value
+        if section:
+            yield from _flat(value, known, f"{key}.")
 
 
-def _lookup(config, key):
-    node = config
-    for name in key.split("."):
-        if not isinstance(node, ConfigDict) or name not in node:
-            return KeyError
-        node = node[name]
-    return node
+def _ours(key):
+    *sections, name = key.split(".")
+    return ".".join([*sections, ALIASES.get(name, name)])
 
 
-def _override(config, values, source):
-    for spelled, value in values.items():
-        *path, name = spelled.split(".")
-        key = ".".join([*path, ALIASES.get(name, name)])
-        old = _lookup(config, key)
-        if old is KeyError:
-            raise UserError(f"unknown key {spelled} in {source}{_nearest(config, key)}")
-        if not _fits(old, value):
+def _fitting(known, values, source):
+    """(key, value) of (key, value), where the default has the key with a value of the same type."""
+    for key, value in values:
+        if key not in known:
+            by_name = [full for full in known if full.split(".")[-1] == key.split(".")[-1]]
+            close = sorted(by_name) or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            nearest = f"; the nearest known key is {close[0]}" if close else ""
+            raise UserError(f"unknown key {key} in {source}{nearest}")
+        old = known[key]
+        # An int may stand for a float, never a bool.
+        if not (old is None or type(old) is type(value) or (type(old) is float and type(value) is int)):
             raise UserError(f"{key} in {source} must be {_kind(old)}, not {_kind(value)} ({value!r})")
-        config.update_from_flattened_dict({key: float(value) if type(old) is float else value})
-
-
-def _fits(old, value):
-    """Whether `value` may stand where the default has `old`; an int may stand for a float, never a bool."""
-    if old is None or type(old) is type(value):
-        return True
-    return type(old) is float and type(value) is int
+        yield key, float(value) if type(old) is float else value
 
 
 def _kind(value):
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list",
-             ConfigDict: "a section", dict: "a section", type(None): "null"}
+             dict: "a section", type(None): "null"}
     return names.get(type(value), type(value).__name__)
-
-
-def _nearest(config, key):
-    known = sorted(_leaves(config))
-    by_name = [full for full in known if full.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    close = by_name or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; the nearest known key is {close[0]}" if close else ""
-
-
-def _leaves(config, prefix=""):
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        yield f"{prefix}{name}"

@@ -7,6 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 from shared_utils.config import UserError
+from shared_utils.metrics import write_text
 from shared_utils.video import SUFFIXES
 
 # Alphabetical: a class's id is its line, from 0.
@@ -18,24 +19,6 @@ REMEDY = (
 
 # id: unique in the data set, "Class/v_Class_g01_c01"; path: a video file, or a folder of its frames as JPEG.
 Video = namedtuple("Video", "id path label")
-
-
-def class_folders(root):
-    """{class: [path]} of a data set with one folder a class, both sorted; the class is the folder's name.
-
-    A video is a file with a known suffix or a folder of JPEG frames. Folders without videos are passed over.
-    Raises UserError where there is no such folder or no video in it.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"no data set, one folder of videos for each class, at {root}: {REMEDY}")
-    found = {}
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
-        if paths := video_files(folder):
-            found[folder.name] = paths
-    if not found:
-        raise UserError(f"no videos in {root}: one folder for each class is expected, {', '.join(SUFFIXES)}")
-    return found
 
 
 def video_files(folder):
@@ -62,25 +45,6 @@ def video_id(path):
     return f"{path.parent.name}/{stem}"
 
 
-def group(path):
-    """The recording that a clip is from: "Class/g07" by UCF101's _gNN_, else the video's own id."""
-    identity = video_id(path)
-    found = re.search(r"_(g\d+)_c\d+$", identity)
-    return f"{identity.split('/')[0]}/{found[1]}" if found else identity
-
-
-def class_split(folders, names):
-    """The part of {class: [path]} whose classes are in `names`, in the order of `names`.
-
-    Classes of the list that are not on disk are left out; at least one must be there. Raises UserError.
-    """
-    found = {name: folders[name] for name in names if name in folders}
-    if not found:
-        first = next(iter(folders))
-        raise UserError(f"none of the {len(names)} classes ({names[0]}, ...) is on disk ({first}, ...)")
-    return found
-
-
 def read_lines(path):
     """The lines of a text file without blank ones. Raises UserError."""
     try:
@@ -105,26 +69,15 @@ def ucf101_labels(root):
 
 
 def ucf101(root, split, chosen="1"):
-    """([Video], names not on disk) of UCF101's official list `split` (train, test) number `chosen`.
+    """([Video], names not on disk, {class: id}) of UCF101's official list `chosen` (1 to 3) of train or test.
 
     `chosen` may be the path of a list of the same form. The label is classInd.txt's for the folder. Raises
     UserError.
     """
     labels = ucf101_labels(root)
-    videos, missing = [], []
     own = Path(root) / "ucfTrainTestlist" / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
-    for line in read_lines(own if chosen.isdigit() else chosen):
-        relative = re.sub(r" \d+$", "", line)
-        path = Path(root) / relative
-        if not path.is_file() and path.with_suffix("").is_dir():
-            path = path.with_suffix("")
-        if not path.exists():
-            missing.append(relative)
-        elif path.parent.name not in labels:
-            raise UserError(f"{relative} of the {split} list: classInd.txt has no class {path.parent.name}")
-        else:
-            videos.append(Video(video_id(path), path, labels[path.parent.name]))
-    return _some(videos, missing, split, root), missing
+    rows = [Path(re.sub(r" \d+$", "", line)) for line in read_lines(own if chosen.isdigit() else chosen)]
+    return *_on_disk(root, split, [(row.parent.name, row) for row in rows], labels), labels
 
 
 def hmdb51(root, split, chosen="1"):
@@ -137,19 +90,24 @@ def hmdb51(root, split, chosen="1"):
     if not lists:
         raise UserError(f"no lists testTrainMulti_7030_splits/<class>_test_split{chosen}.txt in {root}")
     labels = {path.name.rsplit("_test_split", 1)[0]: label for label, path in enumerate(lists)}
+    rows = [(name, line.rpartition(" ")) for path, name in zip(lists, labels) for line in read_lines(path)]
+    use = "1" if split == "train" else "2"
+    rows = [(name, f"{name}/{file.strip()}") for name, (file, _, kind) in rows if kind == use]
+    return *_on_disk(root, split, rows, labels), labels
+
+
+def _on_disk(root, split, rows, labels):
+    """([Video], names not on disk) of rows (class, path below `root`): files, or folders of their frames."""
     videos, missing = [], []
-    for path, (name, label) in zip(lists, labels.items()):
-        for line in read_lines(path):
-            file, _, use = line.rpartition(" ")
-            if use == ("1" if split == "train" else "2"):
-                video = Path(root) / name / file.strip()
-                if not video.is_file() and video.with_suffix("").is_dir():
-                    video = video.with_suffix("")
-                if video.exists():
-                    videos.append(Video(video_id(video), video, label))
-                else:
-                    missing.append(f"{name}/{file.strip()}")
-    return _some(videos, missing, split, root), missing, labels
+    for name, row in rows:
+        path = Path(root, row) if Path(root, row).is_file() else Path(root, row).with_suffix("")
+        if not path.exists():
+            missing.append(str(row))
+        elif name not in labels:
+            raise UserError(f"{row} of the {split} list: classInd.txt has no class {name}")
+        else:
+            videos.append(Video(video_id(path), path, labels[name]))
+    return _some(videos, missing, split, root)
 
 
 def kinetics400_rows(path):
@@ -184,14 +142,13 @@ def kinetics400(root, split, classes=400, chosen="1"):
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
     videos = [Video(stem, there[stem], labels[name]) for name, stem in rows if stem in there]
-    missing = [stem for _, stem in rows if stem not in there]
-    return _some(videos, missing, split, root), missing, labels
+    return *_some(videos, [stem for _, stem in rows if stem not in there], split, root), labels
 
 
 def _some(videos, missing, split, root):
     if not videos:
         raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
-    return videos
+    return videos, missing
 
 
 def labelled(root, kind, split, classes, chosen="1"):
@@ -203,11 +160,8 @@ def labelled(root, kind, split, classes, chosen="1"):
         raise UserError(f"no {kind} data set at {root}: {REMEDY}")
     if kind in ("Kinetic400", "Kinetics400"):
         videos, missing, labels = kinetics400(root, split, classes, chosen)
-    elif kind == "HMDB51":
-        videos, missing, labels = hmdb51(root, split, chosen)
-    elif kind == "UCF101":
-        videos, missing = ucf101(root, split, chosen)
-        labels = ucf101_labels(root)
+    elif kind in ("UCF101", "HMDB51"):
+        videos, missing, labels = (ucf101 if kind == "UCF101" else hmdb51)(root, split, chosen)
     else:
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
     if len(labels) != classes:
@@ -217,13 +171,7 @@ def labelled(root, kind, split, classes, chosen="1"):
 
 def write_label_map(path, labels):
     """Write {class: id} as JSON, to stand beside a checkpoint, whole or not at all. Raises UserError."""
-    temporary = Path(path).with_name(f".{Path(path).name}-{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(labels, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write the label map {path}: {error.strerror}") from None
+    write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
 
 
 def label_map_of(path):

@@ -1,11 +1,9 @@
 """Export of a network to MINDIR, ONNX or AIR, proved equal, and the running of an exported file."""
-
 import os
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from google.protobuf.message import DecodeError
 from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
@@ -22,10 +20,8 @@ def check_format(file_format, device_target):
     if file_format not in ("MINDIR", "ONNX", "AIR"):
         raise UserError(f"export.file_format must be MINDIR, ONNX or AIR, not {file_format}")
     if file_format == "AIR" and device_target != "Ascend":
-        raise UserError(
-            "AIR is written on an Ascend only: set context.device_target to Ascend there, "
-            "or export.file_format to MINDIR or ONNX"
-        )
+        raise UserError("AIR is written on an Ascend only: set context.device_target to Ascend there, "
+                        "or export.file_format to MINDIR or ONNX")
 
 
 def export(network, inputs, file_name, file_format):
@@ -48,10 +44,8 @@ def export(network, inputs, file_name, file_format):
             wanted = network(*tensors).asnumpy()
             difference = float(np.abs(load_exported(temporary)[0](*inputs) - wanted).max())
             if not difference <= TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-                raise UserError(
-                    f"the exported {file_format} differs from the network by {difference:.2e}, more than "
-                    f"{TOLERANCE:.0e} of its answers; {target} is not written"
-                )
+                raise UserError(f"the exported {file_format} differs from the network by {difference:.2e}, "
+                                f"more than {TOLERANCE:.0e} of its answers; {target} is not written")
             proof = f"reloaded, largest difference {difference:.1e}"
         os.replace(temporary, target)
     finally:
@@ -85,19 +79,18 @@ def load_exported(path):
     """
     if not Path(path).is_file():
         raise UserError(f"no file at {path}")
+    kind, loaders = Path(path).suffix[1:].upper(), {"MINDIR": _mindir, "ONNX": _onnx}
+    if kind not in loaders:
+        raise UserError(f"{path} is neither .mindir nor .onnx")
     try:
-        return {".mindir": _mindir, ".onnx": _onnx}[Path(path).suffix.lower()](str(path))
-    except KeyError:
-        raise UserError(f"{path} is neither .mindir nor .onnx") from None
+        return loaders[kind](str(path))
+    except Exception as error:  # the libraries' own classes, one for each kind of damage
+        raise UserError(f"{path} is no {kind}: {str(error).splitlines()[0]}") from None
 
 
 def _mindir(path):
-    try:
-        cell = nn.GraphCell(ms.load(path))
-        model = ModelProto()
-        model.ParseFromString(Path(path).read_bytes())
-    except (RuntimeError, ValueError, DecodeError) as error:
-        raise UserError(f"{path} is no MINDIR: {str(error).splitlines()[0]}") from None
+    cell, model = nn.GraphCell(ms.load(path)), ModelProto()
+    model.ParseFromString(Path(path).read_bytes())
     shape = list(model.graph.input[0].tensor[0].dims)
     return (lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy()), shape
 
@@ -105,10 +98,7 @@ def _mindir(path):
 def _onnx(path):
     import onnxruntime  # needed here alone
 
-    try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own classes, one for each kind of damage
-        raise UserError(f"{path} is no ONNX: {str(error).splitlines()[0]}") from None
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
     return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), session.get_inputs()[0].shape
 

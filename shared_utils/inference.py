@@ -1,5 +1,4 @@
 """Predictions for videos of the user's: top-5 as JSON lines, pictures with the prediction, features."""
-
 import json
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_utils.checkpoint import load_weights
-from shared_utils.clips import ClipReader, threads
+from shared_utils.clips import ClipReader
 from shared_utils.config import UserError
 from shared_utils.datasets import KINETICS400, label_map_of, read_label_map, read_lines, video_files
 from shared_utils.evaluation import softmax
@@ -17,7 +16,7 @@ from shared_utils.metrics import writable_folder
 from shared_utils.video import SUFFIXES, VideoError, write_picture
 from shared_utils.views import video_answers
 
-WHITE, GREEN = (255, 255, 255), (120, 230, 120)
+COLOURS = ((120, 230, 120), (255, 255, 255))  # of the first and the second guess
 
 
 def infer(config, build):
@@ -30,39 +29,32 @@ def infer(config, build):
     paths = input_videos(section.image_path)
     if section.render not in ("gif", "mp4", "none"):
         raise UserError(f"infer.render must be gif, mp4 or none, not {section.render}")
-    output = writable_folder(section.output_dir)
+    output, reader = writable_folder(section.output_dir), ClipReader(config.data_loader.eval)
     answer, batch, classes = predictor(section, build, config.model.num_classes)
     names = class_names(section.pretrained_model, classes)
-    reader, workers = (
-        ClipReader(config.data_loader.eval),
-        config.data_loader.eval.dataset.num_parallel_workers,
-    )
-    means = video_answers(
-        answer, reader, paths, config.eval.num_clips, config.eval.num_crops, batch, threads(workers)
-    )
-    features, width = [], max(map(len, names))
+    means = video_answers(answer, reader, paths, config.eval.num_clips, config.eval.num_crops, batch)
+    features, bar = [], tqdm(means, "inference", len(paths), unit="video",
+                             disable=None if len(paths) > 1 else True)
     with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
-        bar = tqdm(means, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
         for number, (path, mean) in enumerate(zip(paths, bar)):
             entry = {"video": str(path)}
             if isinstance(mean, VideoError):
                 entry["error"] = str(mean)
                 tqdm.write(f"bad video: {mean}")
             else:
-                scores = mean[:classes]
-                best = np.argsort(-scores, kind="stable")[:5]
-                entry["top5"] = [
-                    {"class": names[label], "id": int(label), "score": float(scores[label])} for label in best
-                ]
+                best = np.argsort(-mean[:classes], kind="stable")[:5].tolist()
+                entry["top5"] = [{"class": names[label], "id": label, "score": float(mean[label])}
+                                 for label in best]
+                told = [f"  {mean[label]:6.3f}  {names[label]}" for label in best]
+                tqdm.write("\n".join([path.name, *told]))
                 if section.features:
                     entry["features"] = len(features)
                     features.append(mean[classes:])
                 if section.render != "none":
                     entry["picture"] = f"{number:05d}_{path.stem[:80]}.{section.render}"
-                    write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
-                tqdm.write(f"{path.name}")
-                for guess in entry["top5"]:
-                    tqdm.write(f"  {guess['score']:6.3f}  {guess['class']:{width}}")
+                    caption = [(f"{names[label]} {mean[label]:.2f}", colour)
+                               for label, colour in zip(best, COLOURS)]
+                    write_picture(output / entry["picture"], reader.frames(path), caption)
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
     if section.features:
@@ -101,16 +93,15 @@ def predictor(section, build, classes):
     if path.suffix.lower() in (".mindir", ".onnx"):
         if section.features:
             raise UserError("infer.features needs a checkpoint: an exported file gives logits alone")
-        run, shape = load_exported(path)
+        logits, shape = load_exported(path)
 
         def exported(views):
             if list(views.shape) != list(shape):
-                raise UserError(
-                    f"{path} takes clips of {list(shape)}, data_loader.eval makes {list(views.shape)}"
-                )
-            return softmax(run(views))
+                raise UserError(f"{path} takes clips of {list(shape)}, data_loader.eval makes "
+                                f"{list(views.shape)}")
+            return softmax(logits(views))
 
-        return exported, shape[0], len(run(np.zeros(shape, np.float32))[0])
+        return exported, shape[0], len(logits(np.zeros(shape, np.float32))[0])
     network = build()
     load_weights(network, path)
     network.set_train(False)
@@ -125,14 +116,7 @@ def predictor(section, build, classes):
 
 def class_names(path, classes):
     """Class names by id: the label map's beside the file, else Kinetics-400's for 400, else numbers."""
-    beside = label_map_of(path)
-    if beside.exists():
-        labels = read_label_map(beside)
+    if label_map_of(path).exists():
+        labels = read_label_map(label_map_of(path))
         return sorted(labels, key=labels.get)
     return read_lines(KINETICS400) if classes == 400 else [f"class {label}" for label in range(classes)]
-
-
-def caption(guesses):
-    """Lines for the picture: the first guess with its score, and the second."""
-    first, *others = [f"{guess['class']} {guess['score']:.2f}" for guess in guesses]
-    return [(first, GREEN), *[(other, WHITE) for other in others[:1]]]

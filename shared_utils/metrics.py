@@ -55,9 +55,8 @@ def write_confusion(folder, stem, matrix, names, totals=None):
             rows.writerow([name, int(count), "" if np.isnan(share) else f"{share:.4f}"])
     side = min(20.0, 2.5 + 0.28 * len(names))
     figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
-    image = axes.imshow(
-        matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1, cmap="viridis"
-    )
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis")
     if len(names) <= 60:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
@@ -74,18 +73,12 @@ def write_results(path, results, checkpoint=""):
     Raises UserError where it cannot be written.
     """
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
-    told = {
-        **results,
-        "checkpoint": str(checkpoint),
-        "checkpoint_sha256": sha256(checkpoint) if checkpoint else "",
-        "versions": {"python": platform.python_version(), **versions},
-    }
+    digest = sha256(checkpoint) if checkpoint else ""
+    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": digest,
+            "versions": {"python": platform.python_version(), **versions}}
     told = json.loads(json.dumps(told), parse_constant=lambda name: None)
     writable_folder(Path(path).parent)
-    try:
-        Path(path).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    write_text(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def sha256(path):
@@ -95,6 +88,17 @@ def sha256(path):
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_text(path, text):
+    """Write a text file whole or not at all. Raises UserError."""
+    temporary = Path(path).with_name(f".{Path(path).name}-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def writable_folder(path):

@@ -23,8 +23,7 @@ def learning_rates(section, steps_per_epoch, epochs):
     }
     if section.lr_scheduler not in shapes:
         raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
-    warmup = section.warmup_epochs * steps_per_epoch
-    shape = shapes[section.lr_scheduler]
+    warmup, shape = section.warmup_epochs * steps_per_epoch, shapes[section.lr_scheduler]
     return [shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
             for step in range(epochs * steps_per_epoch)]
 
@@ -35,13 +34,9 @@ def linear_scaling(rates, batch, base_batch):
 
 
 def optimizer(section, parameters, rates, loss_scale=1.0):
-    """SGD, Momentum or Adam with weight decay; gradients come multiplied by `loss_scale`.
-
-    Raises UserError for another type.
-    """
-    common = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": loss_scale}
-    if section.type == "Adam":
-        return nn.Adam(parameters, **common)
-    if section.type in ("SGD", "Momentum"):
-        return getattr(nn, section.type)(parameters, momentum=section.momentum, **common)
-    raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
+    """SGD, Momentum or Adam with weight decay for gradients times `loss_scale`. Raises UserError."""
+    if section.type not in ("SGD", "Momentum", "Adam"):
+        raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
+    momentum = {} if section.type == "Adam" else {"momentum": section.momentum}
+    return getattr(nn, section.type)(parameters, learning_rate=rates, weight_decay=section.weight_decay,
+                                     loss_scale=loss_scale, **momentum)

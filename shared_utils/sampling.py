@@ -6,6 +6,8 @@ average and discrete repeat frames in place, interval and part begin again at th
 """
 import numpy as np
 
+MODES = ("discrete", "part", "interval", "average")
+
 
 def average(count, seq, rng=None):
     """Evenly spaced from the first to the last frame; `rng` changes nothing."""
@@ -61,9 +63,6 @@ def views(mode, count, seq, frame_interval=1, clips=1):
     step = frame_interval if mode == "interval" else 1
     starts = np.floor(place * (max(0, count - ((seq - 1) * step + 1)) + 1)).astype(np.int64)
     return (starts + step * np.arange(seq)) % count
-
-
-MODES = ("discrete", "part", "interval", "average")
 
 
 def _check(count, seq):

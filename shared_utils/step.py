@@ -1,5 +1,4 @@
 """A training step of a classifier: loss scale, accumulation, clipping, averaged weights; by the YAML."""
-
 import contextlib
 
 from mindspore import Parameter, ParameterTuple, nn, ops
@@ -8,43 +7,31 @@ from mindspore.common import dtype
 from shared_utils.config import UserError
 
 
-class Classification(nn.Cell):
-    """Clips (B, 3, T, H, W) and labels (B,) -> mean softmax cross-entropy, with label smoothing."""
-
-    def __init__(self, network, label_smoothing=0.0):
-        super().__init__(auto_prefix=False)
-        self.network, self.label_smoothing = network, label_smoothing
-
-    def construct(self, clips, labels):
-        logits = self.network(clips).astype(dtype.float32)
-        return ops.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
-
 class TrainStep(nn.Cell):
     """One update from clips (accumulate * B, 3, T, H, W) and labels (accumulate * B,) -> mean loss.
 
+    The loss is the softmax cross-entropy of the network's logits, with `label_smoothing`.
     Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
     then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
     loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
     each step it keeps that share of itself.
     """
 
-    def __init__(
-        self, loss, network, optimizer, accumulate=1, clip_norm=0.0, ema=0.0, loss_scale=1.0, ranks=1
-    ):
+    def __init__(self, network, optimizer, label_smoothing=0.0, accumulate=1, clip_norm=0.0, ema=0.0,
+                 loss_scale=1.0, ranks=1):
         super().__init__(auto_prefix=False)
-        self.loss, self.optimizer = loss, optimizer
-        self.weights = optimizer.parameters
+        self.network, self.optimizer, self.weights = network, optimizer, optimizer.parameters
+        self.label_smoothing = label_smoothing
         self.accumulate, self.clip_norm, self.ema, self.scale = accumulate, clip_norm, ema, loss_scale
         self.gradients = ops.value_and_grad(self._scaled, None, self.weights)
         self.reduce = nn.DistributedGradReducer(self.weights, True, ranks) if ranks > 1 else nn.Identity()
         self.current = ParameterTuple(network.get_parameters()) if ema else ()
-        self.average = ParameterTuple(
-            [Parameter(weight.value().copy(), f"ema.{weight.name}", False) for weight in self.current]
-        )
+        self.average = ParameterTuple([Parameter(weight.value().copy(), f"ema.{weight.name}", False)
+                                       for weight in self.current])
 
     def _scaled(self, clips, labels):
-        return self.loss(clips, labels) * self.scale
+        logits = self.network(clips).astype(dtype.float32)
+        return ops.cross_entropy(logits, labels, label_smoothing=self.label_smoothing) * self.scale
 
     def construct(self, clips, labels):
         size = clips.shape[0] // self.accumulate
@@ -60,9 +47,8 @@ class TrainStep(nn.Cell):
             gradients = ops.clip_by_global_norm(tuple(gradients), self.clip_norm)
         loss = ops.depend(loss * factor, self.optimizer(tuple(gradients)))
         for average, weight in zip(self.average, self.current):
-            loss = ops.depend(
-                loss, ops.assign(average, average + (ops.depend(weight, loss) - average) * (1 - self.ema))
-            )
+            step = (ops.depend(weight, loss) - average) * (1 - self.ema)
+            loss = ops.depend(loss, ops.assign(average, average + step))
         return loss
 
     @contextlib.contextmanager
@@ -100,6 +86,5 @@ def mixed_precision(network, level):
     # Not amp.auto_mixed_precision: it puts wrappers around cells, which hide the norms that networks fold.
     if level != "O0":
         network.to_float(dtype.float16)
-    if level == "O2":
-        for norm in norms(network):
-            norm.to_float(dtype.float32)
+    for norm in norms(network) if level == "O2" else ():
+        norm.to_float(dtype.float32)

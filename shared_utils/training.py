@@ -1,5 +1,6 @@
 """The running of a job: device and ranks, progress, the state that a run resumes from."""
 import contextlib
+import itertools
 import math
 import os
 import random
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from shared_utils import checkpoint, cuda
 from shared_utils.config import UserError
-from shared_utils.datasets import check_label_map, write_label_map
+from shared_utils.datasets import check_label_map, label_map_of, write_label_map
 from shared_utils.metrics import writable_folder
 
 
@@ -29,11 +30,12 @@ def start(config):
     if context.device_target not in ("CPU", "GPU", "Ascend"):
         raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
     ms.set_context(mode=context.mode)
+    if context.save_graphs:
+        ms.set_context(save_graphs=True, save_graphs_path="./graphs")
     try:
         ms.set_device(context.device_target, context.device_id)
     except (RuntimeError, ValueError) as error:
-        reason = cuda.why_no_gpu() if context.device_target == "GPU" else ""
-        reason = reason or str(error).splitlines()[0]
+        reason = (context.device_target == "GPU" and cuda.why_no_gpu()) or str(error).splitlines()[0]
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
     random.seed(config.seed)
     np.random.seed(config.seed)
@@ -52,7 +54,6 @@ class Progress(Callback):
 
     def __init__(self, run, log_steps, clips_per_step):
         self.run, self.log_steps, self.clips = run, log_steps, clips_per_step
-        self.bar, self.begin, self.first = None, 0.0, 0
 
     def on_train_begin(self, run_context):
         self.begin, self.first = time.perf_counter(), self.run.step
@@ -79,10 +80,6 @@ class Progress(Callback):
                   f"{steps * self.clips / seconds:.1f} clips/s", flush=True)
 
 
-def _due(count, every):
-    return count > 0 and every > 0 and count % every == 0
-
-
 class Run(Callback):
     """Where a training run stands, and what it keeps in `train.ckpt_path`.
 
@@ -92,20 +89,18 @@ class Run(Callback):
     gets a number then.
     """
 
-    def __init__(
-        self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None, rank=0,
-        averaged=contextlib.nullcontext,
-    ):
+    def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None,
+                 rank=0, averaged=contextlib.nullcontext):
         """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
         `validate`: function to (score, text), the higher the better, or None; `averaged`: context in which
         the network has the weights to validate and keep. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
-        self.validate, self.averaged = validate, averaged
-        self.steps_per_epoch, self.labels, self.rank = steps_per_epoch, labels, rank
-        self.total_steps = steps_per_epoch * section.epochs
+        self.validate, self.averaged, self.labels, self.rank = validate, averaged, labels, rank
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
         self.step, self.best, self.kept = 0, None, []
         self.id, self.folder = uuid.uuid4().hex, writable_folder(section.ckpt_path)
-        self.prefix = self._free_prefix(prefix)
+        numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
+        self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*.ckpt")))
         if section.resume:
             self._resume(prefix)
 
@@ -123,16 +118,22 @@ class Run(Callback):
 
     def on_train_step_end(self, run_context):
         """Validate and save where it is time."""
-        epoch, step = self.position()
-        last = self.step == self.total_steps
-        ended = epoch if step == self.steps_per_epoch else 0
-        if self.validate and (last or _due(ended, self.section.eval_epochs)):
+        (epoch, step), section = self.position(), self.section
+        last, ended = self.step == self.total_steps, step == self.steps_per_epoch
+
+        def due(count, every):
+            return last or (every > 0 and count % every == 0)
+
+        if self.validate and due(epoch, section.eval_epochs if ended else 0):
             self._keep_best(epoch)
-        if self.rank == 0 and (last or _due(ended, self.section.save_checkpoint_epochs)
-                               or _due(self.step, self.section.save_checkpoint_steps)):
+        if self.rank == 0 and (due(epoch, section.save_checkpoint_epochs if ended else 0)
+                               or due(self.step, section.save_checkpoint_steps)):
             self._save(f"{self.prefix}-{epoch}_{step}", self.state())
             self.kept.append(f"{self.prefix}-{epoch}_{step}")
-            self._prune()
+            for name in self.kept[:-max(1, section.keep_checkpoint_max)]:
+                (self.folder / f"{name}.ckpt").unlink(missing_ok=True)
+                label_map_of(self.folder / f"{name}.ckpt").unlink(missing_ok=True)
+            del self.kept[:-max(1, section.keep_checkpoint_max)]
         if last:
             run_context.request_stop()
 
@@ -155,29 +156,10 @@ class Run(Callback):
                     self._save(f"{self.prefix}-best", self.weights())
 
     def _save(self, name, parameters):
-        facts = {
-            "global_step": self.step,
-            "steps_per_epoch": self.steps_per_epoch,
-            "best": self.best,
-            "run": self.id,
-            "prefix": self.prefix,
-            "kept": self.kept,
-            "weights": list(self.weights()),
-        }
-        write_label_map(self.folder / f"{name}.labels.json", self.labels)
+        facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,
+                 "run": self.id, "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
+        write_label_map(label_map_of(self.folder / f"{name}.ckpt"), self.labels)
         checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
-
-    def _prune(self):
-        while len(self.kept) > max(1, self.section.keep_checkpoint_max):
-            name = self.kept.pop(0)
-            for suffix in (".ckpt", ".labels.json"):
-                (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
-
-    def _free_prefix(self, prefix):
-        number = 0
-        while list(self.folder.glob(f"{prefix}{'_' * bool(number)}{number or ''}-*.ckpt")):
-            number += 1
-        return f"{prefix}_{number}" if number else prefix
 
     def _resume(self, prefix):
         """Go on from the state `train.resume`: a path, or auto for the newest in the folder, if any."""
@@ -194,7 +176,7 @@ class Run(Callback):
             raise UserError(f"{path} is no state of this run: missing or misshaped {', '.join(faults)}")
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
-        check_label_map(path.with_suffix(".labels.json"), self.labels)
+        check_label_map(label_map_of(path), self.labels)
         for name, parameter in wanted.items():
             parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
         self.step = facts["global_step"]

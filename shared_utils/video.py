@@ -2,11 +2,9 @@
 
 A folder of JPEG frames, as preprocessing leaves it, is read like a video.
 """
-import contextlib
 import os
 import re
 import subprocess
-import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -140,56 +138,31 @@ def _colours(each, frame):
 
 
 def _read_ffmpeg(path, choose, each):
-    count = _ffmpeg_count(path)
+    count = len(_ffmpeg(path, "scale=1:1", "-pix_fmt", "gray", "-f", "rawvideo"))  # a byte for each frame
     if count == 0:
         raise _Refused("no frame could be decoded")
-    wanted = _within(choose(count), count)
-    frames, left = {}, set(wanted.tolist())
-    with _ffmpeg(path, "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe") as process:
-        for position in range(wanted.max() + 1):
-            frame = _read_ppm(process.stdout)
-            if position in left:
-                frames[position] = each(frame)
-    return np.stack([frames[index] for index in wanted.tolist()]), count
-
-
-@contextlib.contextmanager
-def _ffmpeg(path, *output):
-    """An ffmpeg process that writes each frame of `path`, in the size of the first; the context ends it."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-threads", "1",
-               "-i", f"file:{path.resolve()}", "-map", "0:v:0", "-fps_mode", "passthrough", *output, "-"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    alarm = threading.Timer(FFMPEG_SECONDS, process.kill)
-    alarm.start()
-    try:
-        yield process
-    finally:
-        alarm.cancel()
-        process.kill()
-        process.stdout.close()
-        process.wait()
-
-
-def _ffmpeg_count(path):
-    """How many frames can really be decoded: one byte of output for each."""
-    with _ffmpeg(path, "-vf", "scale=1:1", "-pix_fmt", "gray", "-f", "rawvideo") as process:
-        count = len(process.stdout.read())
-        if process.wait() < 0:
-            raise _Refused(f"ffmpeg was killed by signal {-process.returncode}")
-        return count
-
-
-def _read_ppm(stream):
-    """The next (H, W, 3) frame of a stream of binary PPM pictures, each of which tells its own size."""
-    header = [stream.readline() for _ in range(3)]  # b"P6", b"width height", b"255"
-    try:
-        width, height = (int(number) for number in header[1].split())
-    except ValueError:
-        raise _Refused("the stream ends early") from None
-    data = stream.read(height * width * 3)
-    if len(data) < height * width * 3:
+    wanted, places = np.unique(_within(choose(count), count), return_inverse=True)
+    runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
+    select = "+".join(f"between(n,{run[0]},{run[-1]})" for run in runs)
+    data = _ffmpeg(path, f"select='{select}'", "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe")
+    header = data[:data.find(b"\n255\n") + 5]  # "P6 width height 255", the same for all frames
+    width, height = map(int, header.split()[1:3]) if header else (0, 0)
+    if len(data) != len(wanted) * (len(header) + height * width * 3):
         raise _Refused("the stream ends early")
-    return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+    frames = np.frombuffer(data, np.uint8).reshape(len(wanted), -1)[:, len(header):]
+    return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()], count
+
+
+def _ffmpeg(path, filters, *output):
+    """What ffmpeg writes of the video, all frames in the size of the first."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-i",
+               f"file:{path.resolve()}", "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
+               *output, "-"]
+    try:
+        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=FFMPEG_SECONDS).stdout
+    except subprocess.TimeoutExpired:
+        raise _Refused(f"ffmpeg took more than {FFMPEG_SECONDS} seconds") from None
 
 
 def _read_folder(path, choose, each):

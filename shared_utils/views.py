@@ -1,95 +1,72 @@
 """Multi-view evaluation: the mean answer of a network over the views of each video, in bounded memory."""
-
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 
 from shared_utils import sampling, transforms
+from shared_utils.clips import ahead
+from shared_utils.config import UserError
 from shared_utils.video import VideoError, decode
 
 
-def ahead(pool, function, items, depth):
-    """function(item) of each item, in order, computed by the pool at most `depth` items ahead."""
-    futures = deque()
-    for item in items:
-        futures.append(pool.submit(function, item))
-        if len(futures) > depth:
-            yield futures.popleft().result()
-    while futures:
-        yield futures.popleft().result()
-
-
-def video_answers(answer, reader, paths, clips, crops, batch, workers):
+def video_answers(answer, reader, paths, clips, crops, batch):
     """Mean answer over the clips * crops views of each video: yields (K,), or its VideoError, in order.
 
     `answer`: function of views (batch, 3, T, H, W) to (batch, K); the last batch is filled up with copies.
     Each video is decoded once. In memory are about `batch` views ready and `batch` in use, and the frames of
-    the videos being read, already resized where resizing is the first operation.
+    the videos being read, already resized where resizing is the first operation. Raises UserError.
     """
-    dataset = reader.dataset
+    if min(clips, batch) < 1:
+        raise UserError(f"num_clips and batch_size must be at least 1, not {clips} and {batch}")
+    data, rng = reader.dataset, np.random.default_rng(0)
     resize, cuts = transforms.views(reader.operations, crops)
-    rng = np.random.default_rng(0)
 
     def read(path):
         def choose(count):
-            views = sampling.views(dataset.seq_mode, count, dataset.seq, dataset.frame_interval, clips)
-            chosen.append(np.unique(views, return_inverse=True))
-            return chosen[-1][0]
+            nonlocal places
+            views = sampling.views(data.seq_mode, count, data.seq, data.frame_interval, clips)
+            frames, places = np.unique(views, return_inverse=True)
+            return frames
 
-        chosen = []
+        places = None
         try:
             frames = decode(path, choose, each=resize)
+            return frames, places.reshape(clips, data.seq), None
         except VideoError as error:
-            return error, None
-        return frames, chosen[-1][1].reshape(clips, dataset.seq)
+            return None, (), error
 
     def requests():
-        for frames, places in ahead(pool, read, paths, workers):
-            if places is None:
-                yield None, None, frames
-            else:
-                yield from ((cut, row, frames) for row in places for cut in cuts)
+        for frames, places, error in ahead(read, paths, reader.workers, reader.workers):
+            video = SimpleNamespace(total=0.0, missing=0 if error else clips * crops, error=error)
+            yield from ((video, cut, row, frames) for row in places for cut in cuts)
+            if error:
+                yield video, None, None, None
 
     def view(request):
-        cut, row, frames = request
-        return frames if cut is None else cut(frames[row], rng)
-
-    with ThreadPoolExecutor(workers) as pool:
-        yield from _means(answer, ahead(pool, view, requests(), batch), clips * crops, batch)
-
-
-def _means(answer, views, count, batch):
-    """The mean answer of each video from its `count` views in a row; a VideoError is a whole video."""
-    videos, waiting = deque(), []  # videos: [sum of answers, views still missing] or a VideoError
-    missing = 0  # views of the last video that have not come yet
+        video, cut, row, frames = request
+        return video, None if cut is None else cut(frames[row], rng)
 
     def flush():
-        rows = np.stack([view for _, view in waiting])
+        rows = np.stack([row for _, row in waiting])
         filled = np.concatenate([rows, rows[-1:].repeat(batch - len(rows), 0)]) if len(rows) < batch else rows
         for (video, _), row in zip(waiting, answer(filled)):
-            video[0], video[1] = video[0] + row.astype(np.float64), video[1] - 1
+            video.total, video.missing = video.total + row.astype(np.float64), video.missing - 1
         waiting.clear()
 
-    for view in views:
-        if isinstance(view, VideoError):
-            videos.append(view)
-        else:
-            if waiting and waiting[-1][1].shape != view.shape:
+    videos, waiting = deque(), []
+    for video, row in ahead(view, requests(), reader.workers, batch):
+        if not videos or videos[-1] is not video:
+            videos.append(video)
+        if row is not None:
+            if waiting and waiting[-1][1].shape != row.shape:
                 flush()  # without a crop every video has its own size
-            if missing == 0:
-                videos.append([0.0, count])
-                missing = count
-            waiting.append((videos[-1], view))
-            missing -= 1
+            waiting.append((video, row))
             if len(waiting) == batch:
                 flush()
-        while videos and (isinstance(videos[0], VideoError) or videos[0][1] == 0):
-            yield _mean(videos.popleft(), count)
+        while videos and videos[0].missing == 0:
+            done = videos.popleft()
+            yield done.error or done.total / (clips * crops)
     if waiting:
         flush()
-    yield from (_mean(video, count) for video in videos)
-
-
-def _mean(video, count):
-    return video if isinstance(video, VideoError) else video[0] / count
+    yield from (video.error or video.total / (clips * crops) for video in videos)

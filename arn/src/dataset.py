@@ -1,17 +1,54 @@
 """Videos in, episodes out: the data sets that train.py, eval.py and infer.py read."""
 
+import re
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
 
 from shared_utils import datasets
-from shared_utils.clips import BadVideos, ClipReader, read_in_threads
+from shared_utils.clips import BadVideos, ClipReader, Samples
 from shared_utils.config import UserError
-from shared_utils.video import VideoError
+from shared_utils.video import SUFFIXES, VideoError
 from src.episodes import check_classes, draw_episode
 
 SPLITS = Path(__file__).resolve().parents[1] / "splits"
+
+
+def class_folders(root):
+    """{class: [path]} of a data set with one folder a class, both sorted; the class is the folder's name.
+
+    A video is a file with a known suffix or a folder of JPEG frames. Folders without videos are passed over.
+    Raises UserError where there is no such folder or no video in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"no data set, one folder of videos for each class, at {root}: {datasets.REMEDY}")
+    found = {}
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        if paths := datasets.video_files(folder):
+            found[folder.name] = paths
+    if not found:
+        raise UserError(f"no videos in {root}: one folder for each class is expected, {', '.join(SUFFIXES)}")
+    return found
+
+
+def group(path):
+    """The recording that a clip is from: "Class/g07" by UCF101's _gNN_, else the video's own id."""
+    identity = datasets.video_id(path)
+    found = re.search(r"_(g\d+)_c\d+$", identity)
+    return f"{identity.split('/')[0]}/{found[1]}" if found else identity
+
+
+def class_split(folders, names):
+    """The part of {class: [path]} whose classes are in `names`, in the order of `names`.
+
+    Classes of the list that are not on disk are left out; at least one must be there. Raises UserError.
+    """
+    found = {name: folders[name] for name in names if name in folders}
+    if not found:
+        first = next(iter(folders))
+        raise UserError(f"none of the {len(names)} classes ({names[0]}, ...) is on disk ({first}, ...)")
+    return found
 
 
 class Videos:
@@ -24,11 +61,9 @@ class Videos:
     def __init__(self, section, split):
         """`section`: data_loader.train or data_loader.eval; `split`: train, val or test. Raises UserError."""
         dataset = section.dataset
-        folders = datasets.class_folders(dataset.path)
+        folders = class_folders(dataset.path)
         if dataset.class_split:
-            folders = datasets.class_split(
-                folders, datasets.read_lines(_split_file(dataset.class_split, split))
-            )
+            folders = class_split(folders, datasets.read_lines(_split_file(dataset.class_split, split)))
         self.names, self.paths = list(folders), list(folders.values())
         self.groups = [_groups(paths, dataset.distinct_groups) for paths in self.paths]
         if dataset.seq < 4:
@@ -41,7 +76,7 @@ class Videos:
 
 
 def _groups(paths, distinct):
-    keys = [datasets.group(path) if distinct else datasets.video_id(path) for path in paths]
+    keys = [group(path) if distinct else datasets.video_id(path) for path in paths]
     return np.unique(keys, return_inverse=True)[1]
 
 
@@ -63,12 +98,10 @@ class Episodes:
         self.columns = ["clips", "augmented", "label", "time", "space"][: 5 if augmentation else 1]
 
     def __call__(self, number):
-        """clips (way * (shot + query), 3, T, H, W), and with an augmentation augmented, label, time,
-        space."""
-        number = int(number)
+        """clips (way * (shot + query), 3, T, H, W) alone, or with augmented, label, time and space."""
         clips = self.clips(number)
         if self.augmentation is None:
-            return clips
+            return (clips,)
         return (clips, *self.augmentation(clips, np.random.default_rng([self.seed, number, 2**31])))
 
     def clips(self, number):
@@ -107,33 +140,7 @@ class Episodes:
         return rng.choice(free)
 
 
-class EpisodeNumbers:
-    """Numbers of the episodes of one rank, epoch after epoch: step s takes episode s * ranks + rank."""
-
-    def __init__(self, steps_per_epoch, first_step, rank, ranks):
-        self.steps, self.position, self.rank, self.ranks = steps_per_epoch, first_step, rank, ranks
-
-    def __len__(self):
-        return self.steps
-
-    def __deepcopy__(self, memo):
-        return self  # MindSpore copies its sources, and the copy would forget how far this one has come
-
-    def __iter__(self):
-        first = self.position
-        self.position += self.steps
-        for step in range(first, first + self.steps):
-            yield (np.array(step * self.ranks + self.rank),)
-
-
 def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ranks=1):
-    """(mindspore.dataset of training episodes, its Reading): epochs of steps_per_epoch from first_step."""
-    numbers = EpisodeNumbers(steps_per_epoch, first_step, rank, ranks)
-    rows = ds.GeneratorDataset(numbers, ["number"], shuffle=False)
-    return read_in_threads(rows, episodes, episodes.columns, workers)
-
-
-def clip_dataset(paths, read, workers):
-    """(mindspore.dataset of read(path) for each path: clip (3, T, H, W), is it good; its Reading)."""
-    rows = ds.NumpySlicesDataset(np.arange(len(paths)), ["number"], shuffle=False)
-    return read_in_threads(rows, lambda number: read(paths[int(number)]), ["clip", "good"], workers)
+    """(mindspore.dataset of training episodes, its Samples): step s of a rank is episode s * ranks + rank."""
+    samples = Samples(episodes, steps_per_epoch * ranks, steps_per_epoch, workers, 1, first_step, rank, ranks)
+    return samples.dataset(episodes.columns), samples

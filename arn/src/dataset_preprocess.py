@@ -17,10 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
 
 from shared_utils.config import UserError
-from shared_utils.datasets import class_folders, ucf101, video_id
+from shared_utils.datasets import ucf101, video_id
 from shared_utils.metrics import writable_folder
-from shared_utils.transforms import VideoResize
+from shared_utils.transforms import resize
 from shared_utils.video import VideoError, decode, probe
+from src.dataset import class_folders
 
 import cv2  # isort: skip
 from tqdm import tqdm
@@ -33,12 +34,12 @@ def write_frames(video, folder, size, quality):
 
     Returns the number of frames. Raises VideoError, and UserError where nothing can be written.
     """
-    count, resize = probe(video).frames, VideoResize(list(size))
+    count = probe(video).frames
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         for start in range(0, count, CHUNK):
-            clip = resize(decode(video, range(start, min(start + CHUNK, count))), None)
+            clip = resize(decode(video, range(start, min(start + CHUNK, count))), None, size)
             for number, frame in enumerate(clip, start):
                 path = partial / f"{number:06d}.jpg"
                 if not cv2.imwrite(
@@ -83,7 +84,7 @@ def check_lists(source, output):
     shutil.copytree(lists, Path(output) / lists.name, dirs_exist_ok=True)
     for split in ("train", "test"):
         if (lists / f"{split}list01.txt").is_file():
-            videos, missing = ucf101(source, split)
+            videos, missing, _ = ucf101(source, split)
             print(f"official {split} list 1: {len(videos)} videos on disk, {len(missing)} missing")
 
 

@@ -6,10 +6,10 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
+from shared_utils.clips import ahead
 from shared_utils.config import UserError
 from shared_utils.metrics import mean_interval
 from shared_utils.video import VideoError
-from src.dataset import clip_dataset
 from src.episodes import check_classes, draw_episode
 
 PAIRS = 128  # in a call of the relation network
@@ -25,7 +25,7 @@ def first_clip(videos):
     raise none_readable(videos)
 
 
-def encode(network, videos, batch_size, workers, progress=False):
+def encode(network, videos, batch_size, progress=False):
     """Descriptors (N, C, C) float32 of all N videos, class after class, and (N,) bool: which could be read.
 
     Every video is decoded and encoded once; a bad one is told by `videos.bad`, its descriptor is zero. Raises
@@ -35,27 +35,25 @@ def encode(network, videos, batch_size, workers, progress=False):
 
     def read(path):
         try:
-            return videos.reader.clip(path), np.array(True)
+            return videos.reader.clip(path)
         except VideoError as error:
             videos.bad.report(error)
-            return np.zeros(1, np.float32), np.array(False)
+            return None
 
     network.set_train(False)
-    rows, reading = clip_dataset(paths, read, workers)
-    parts, good, batch = [], [], []
-    with reading.errors():
-        clips = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        bar = None if progress else True  # None: a bar on a terminal alone
-        for clip, readable in tqdm(clips, "encoding", len(paths), unit="video", disable=bar):
-            good.append(bool(readable))
-            if progress and (len(good) % max(1, len(paths) // 20) == 0 or len(good) == len(paths)):
-                tqdm.write(f"eval: {len(good)}/{len(paths)}")
-            if readable:
-                batch.append(clip)
-            if batch and (len(batch) == batch_size or len(good) == len(paths)):
-                padded = batch + [batch[-1]] * (batch_size - len(batch))  # one shape, one compiled graph
-                parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[: len(batch)])
-                batch = []
+    parts, good, batch, workers = [], [], [], videos.reader.workers
+    bar = None if progress else True  # None: a bar on a terminal alone
+    clips = ahead(read, paths, workers, max(batch_size, workers))
+    for clip in tqdm(clips, "encoding", len(paths), unit="video", disable=bar):
+        good.append(clip is not None)
+        if progress and (len(good) % max(1, len(paths) // 20) == 0 or len(good) == len(paths)):
+            tqdm.write(f"eval: {len(good)}/{len(paths)}")
+        if clip is not None:
+            batch.append(clip)
+        if batch and (len(batch) == batch_size or len(good) == len(paths)):
+            padded = batch + [batch[-1]] * (batch_size - len(batch))  # one shape, one compiled graph
+            parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[: len(batch)])
+            batch = []
     if not parts:
         raise none_readable(videos)
     good = np.array(good)
@@ -76,9 +74,9 @@ class EncodedVideos:
     whose whole support is bad is never predicted. With `leave_out_bad` bad videos are in no episode.
     """
 
-    def __init__(self, network, videos, batch_size, workers, leave_out_bad=False, progress=False):
+    def __init__(self, network, videos, batch_size, leave_out_bad=False, progress=False):
         self.relation, self.names = network.relation, videos.names
-        self.descriptors, self.good = encode(network, videos, batch_size, workers, progress)
+        self.descriptors, self.good = encode(network, videos, batch_size, progress)
         owner = np.repeat(np.arange(len(videos.paths)), [len(paths) for paths in videos.paths])
         usable = self.good if leave_out_bad else np.ones_like(self.good)
         self.rows = [np.flatnonzero(usable & (owner == label)) for label in range(len(videos.paths))]

@@ -1,28 +1,17 @@
 """The network by the configuration's section `model`."""
 
 from shared_utils.config import UserError
-from shared_utils.published import check_type
 from src.network import NonLocalI3D
 
 
 def build(config):
     """NonLocalI3D as config.model says. Raises UserError, also for clips not of in_d, in_h, in_w."""
     model = config.model
-    check_type(config, "NonLocal3D")
-    for key, wanted, there in zip(
-        ("in_d", "in_h", "in_w"), (model.in_d, model.in_h, model.in_w), clip(config)
-    ):
+    for key, wanted, there in zip(("in_d", "in_h", "in_w"), (model.in_d, model.in_h, model.in_w), clip(config)):
         if wanted != there:
             raise UserError(f"model.{key} is {wanted}, but data_loader.train makes clips of {there}")
-    return NonLocalI3D(
-        model.num_classes,
-        model.keep_prob,
-        model.mode,
-        model.blocks,
-        model.sub_sample,
-        model.conv1_stride_t,
-        model.pool1_stride_t,
-    )
+    return NonLocalI3D(model.num_classes, model.keep_prob, model.mode, model.blocks, model.sub_sample,
+                       model.conv1_stride_t, model.pool1_stride_t)
 
 
 def clip(config):
