@@ -7,7 +7,8 @@ from src.network import NonLocalI3D
 def build(config):
     """NonLocalI3D as config.model says. Raises UserError, also for clips not of in_d, in_h, in_w."""
     model = config.model
-    for key, wanted, there in zip(("in_d", "in_h", "in_w"), (model.in_d, model.in_h, model.in_w), clip(config)):
+    sides = {"in_d": model.in_d, "in_h": model.in_h, "in_w": model.in_w}
+    for (key, wanted), there in zip(sides.items(), clip(config)):
         if wanted != there:
             raise UserError(f"model.{key} is {wanted}, but data_loader.train makes clips of {there}")
     return NonLocalI3D(model.num_classes, model.keep_prob, model.mode, model.blocks, model.sub_sample,
