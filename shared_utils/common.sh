@@ -20,6 +20,67 @@ logged() {
     if [ -t 2 ]; then "$@" | tee "$log"; else "$@" 2>&1 | tee "$log"; fi
 }
 
+# What run_standalone_train.sh does. Two folders are the model's folder and the data set.
+standalone_train() {
+    if (($# > 2)); then fail_usage "[config_file] [pretrained_model]  or  [PROJECT_PATH] [DATA_PATH]"; fi
+    local config=default_config.yaml options=()
+    if (($# == 2)) && [ -d "$1" ] && [ -d "$2" ]; then
+        model=$(locate "$1")
+        options+=("--data_loader.train.dataset.path=$(locate "$2")" "--data_loader.eval.dataset.path=$(locate "$2")")
+    else
+        if (($# > 0)); then config=$(locate "$1"); fi
+        if (($# > 1)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$2")"); fi
+    fi
+    logged train.log "$python" train.py -c "$config" "${options[@]}"
+}
+pretrained=()  # further flags of a model where a pretrained one is named
+
+# What run_distribute_train.sh does: one rank on each of the devices of this host.
+distribute_train() {
+    local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]" config bin options=()
+    if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
+    if (($(tr ',' '\n' <<<"$2" | grep -c .) != $1)); then
+        echo "error: $1 devices, but VISIBLE_DEVICES names $2" >&2
+        exit 2
+    fi
+    bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
+    export CUDA_VISIBLE_DEVICES=$2 ASCEND_RT_VISIBLE_DEVICES=$2
+    config=$(locate "${3:-default_config.yaml}")
+    if (($# > 3)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$4")"); fi
+    logged train/train.log env PATH="$bin:$PATH" msrun --worker_num="$1" --local_worker_num="$1" \
+        --master_port="${MASTER_PORT:-8118}" --log_dir=train --join=True --tail_worker_log=0 \
+        train.py -c "$config" --train.run_distribute=True --train.ckpt_path=train/ckpt "${options[@]}"
+}
+
+# What run_standalone_eval.sh does.
+standalone_eval() {
+    if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [dataset_dir]"; fi
+    local options=()
+    if (($# > 0)); then options+=("--context.device_target=$1"); fi
+    if (($# > 2)); then options+=("--eval.pretrained_model=$(locate "$3")"); fi
+    if (($# > 3)); then options+=("--data_loader.eval.dataset.path=$(locate "$4")"); fi
+    logged eval/eval.log "$python" eval.py -c "$(locate "${2:-default_config.yaml}")" "${options[@]}"
+}
+
+# What run_infer.sh does.
+infer() {
+    if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [video or folder]"; fi
+    local options=()
+    if (($# > 0)); then options+=("--context.device_target=$1"); fi
+    if (($# > 2)); then options+=("--infer.pretrained_model=$(locate "$3")"); fi
+    if (($# > 3)); then options+=("--infer.image_path=$(locate "$4")"); fi
+    logged infer_output/infer.log "$python" infer.py -c "$(locate "${2:-default_config.yaml}")" "${options[@]}"
+}
+
+# What run_export.sh does.
+export_model() {
+    if (($# > 3)); then fail_usage "[config] [load_ckpt] [MINDIR|ONNX|AIR]"; fi
+    local options=()
+    if (($# > 1)); then options+=("--export.pretrained_model=$(locate "$2")"); fi
+    if (($# > 2)); then options+=("--export.file_format=$3"); fi
+    logged export.log "$python" export.py -c "$(locate "${1:-default_config.yaml}")" "${options[@]}"
+}
+
 # With the nvidia wheels of requirements-gpu.txt and no CUDA_HOME, make one. MindSpore reads it while it is
 # imported, and tries its plugin only when $CUDA_HOME/bin/nvcc, which the wheels have not, tells a release. It
 # takes the release of libcudart from the file's name; cuDNN opens libnvrtc by its bare name.

@@ -3,9 +3,4 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
-if (($# > 3)); then fail_usage "[config] [load_ckpt] [MINDIR|ONNX|AIR]"; fi
-
-options=()
-if (($# > 1)); then options+=("--export.pretrained_model=$(locate "$2")"); fi
-if (($# > 2)); then options+=("--export.file_format=$3"); fi
-logged export.log "$python" export.py -c "$(locate "${1:-default_config.yaml}")" "${options[@]}"
+export_model "$@"
