@@ -130,11 +130,11 @@ def test_models_import_no_other_model(tree):
 
 
 def test_shared_utils_stays_thin(tree):
-    for number in range(10):
-        (tree / f"shared_utils/more{number}.py").write_text("x = 1\n" * 239)
+    for number in range(8):
+        (tree / f"shared_utils/more{number}.py").write_text("x = 1\n" * 243)
     assert told(tree) == ""
     (tree / "shared_utils/more0.py").write_text("x = 1\n" * 248)
-    assert "shared_utils:1: 2401 lines without tests, at most 2400 are allowed" in told(tree)
+    assert "shared_utils:1: 1951 lines without tests, at most 1950 are allowed" in told(tree)
 
 
 def test_git_decides_what_belongs_to_the_repository(tree):

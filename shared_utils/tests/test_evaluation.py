@@ -69,6 +69,7 @@ def config(kinetics, tmp_path):
     return ConfigDict(
         {
             "seed": 1,
+            "model_name": "tiny",
             "context": {"device_target": "CPU"},
             "model": {"num_classes": 4},
             "eval": {**own, "num_clips": 2, "num_crops": 3, "batch_size": 5, "leave_out_bad": False},
