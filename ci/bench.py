@@ -1,7 +1,8 @@
 """Speed and memory of a classifier: cd MODEL && python ../ci/bench.py [WHAT ...] [options].
 
-network: a forward pass and a training step at the peers' clip shape; with --peers DIR and --torch PYTHON the
-PyTorch peer runs in turn with ours, and the median ratio is printed, with both peaks of memory.
+network: a forward pass and a training step (also alone: forward, step) at the peers' clip shape; with --peers
+DIR and --torch PYTHON the PyTorch peer runs in turn with ours, and the median ratio is printed, with both
+peaks of memory.
 loader: clips a second of the training loader beside bare decord. views: 10 x 3 views of a video, and how
 often it was decoded. memory: resident memory of a training run over 1,000 clips. loader and memory read the
 configuration's training set, or --data in its place.
@@ -50,29 +51,41 @@ def seconds(step, repeats):
     return statistics.median(laps)
 
 
-def time_network(config, repeats):
-    """Print seconds of a forward pass and of a training step, in the words of the peers' bench.py."""
-    network, shape = build(config), SHAPES[MODEL]
-    inputs = ms.Tensor(np.random.randn(*shape).astype(np.float32))
-    labels = ms.Tensor(np.zeros(shape[0], np.int32))
+def bench_forward(args, config):
+    """Seconds of a forward pass of the peers' clips, in the words of their bench.py."""
+    network, clips_, _ = _network_and_batch(config)
     network.set_train(False)
-    forward = seconds(lambda: network(inputs).asnumpy(), repeats)
-    optimizer = nn.SGD(network.trainable_params(), 0.01, 0.9)
-    step = TrainStep(network, optimizer).set_train()
-    training = seconds(lambda: step(inputs, labels).asnumpy(), repeats)
-    print(f"forward {forward:.3f} s   training step {training:.3f} s")
+    print(f"forward {seconds(lambda: network(clips_).asnumpy(), args.repeats):.3f} s")
+
+
+def bench_step(args, config):
+    """Seconds of a training step on the peers' clips, in the words of their bench.py."""
+    network, clips_, labels = _network_and_batch(config)
+    step = TrainStep(network, nn.SGD(network.trainable_params(), 0.01, 0.9)).set_train()
+    print(f"training step {seconds(lambda: step(clips_, labels).asnumpy(), args.repeats):.3f} s")
+
+
+def _network_and_batch(config):
+    shape = SHAPES[MODEL]
+    clips_ = np.random.randn(*shape).astype(np.float32)
+    return build(config), ms.Tensor(clips_), ms.Tensor(np.zeros(shape[0], np.int32))
 
 
 def bench_network(args, config):
-    """Ours and the peer's in turn, each in a fresh process; the median of the rounds' ratios."""
+    """Ours and the peer's in turn, each in a fresh process; the median of the rounds' ratios.
+
+    Peaks of memory are those of a process that trains: the peer's forward pass needs less than its step.
+    """
     if not args.peers:
-        time_network(config, args.repeats)
+        bench_forward(args, config)
+        bench_step(args, config)
         return
-    rounds = []
+    rounds, repeats = [], ["--repeats", str(args.repeats)]
     for _ in range(args.rounds):
-        theirs = _run([args.torch, "bench.py", MODEL, "--repeats", str(args.repeats)], args.peers)
-        ours = _run([sys.executable, __file__, "network", "--repeats", str(args.repeats)], ".")
-        rounds.append([*theirs, *ours])
+        *theirs, memory = _run([args.torch, "bench.py", MODEL, *repeats], args.peers)
+        forward, _ = _run([sys.executable, __file__, "forward", *repeats], ".")
+        step, ours = _run([sys.executable, __file__, "step", *repeats], ".")
+        rounds.append([*theirs, memory, forward, step, ours])
         print(
             "peer {:.3f} {:.3f} s {:.0f} MiB, ours {:.3f} {:.3f} s {:.0f} MiB".format(*rounds[-1]), flush=True
         )
@@ -85,14 +98,13 @@ def bench_network(args, config):
 
 
 def _run(command, folder):
-    """(forward seconds, step seconds, peak MiB) of a process that prints the first two."""
+    """The seconds that a process prints of forward pass and training step, and its peak MiB."""
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     told = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{command} failed")
-    found = re.search(r"forward ([\d.]+) s\s+training step ([\d.]+) s", told).groups()
-    return [*map(float, found), usage.ru_maxrss / 2**10]
+    return [*map(float, re.findall(r"(?:forward|training step) ([\d.]+) s", told)), usage.ru_maxrss / 2**10]
 
 
 def bench_loader(args, config):
@@ -163,7 +175,8 @@ def bench_memory(args, config):
     print(f"peak {peak:.0f} MiB, slope after the first 100 clips {slope:+.0f} MiB in 1,000 clips")
 
 
-BENCHES = {"network": bench_network, "loader": bench_loader, "views": bench_views, "memory": bench_memory}
+BENCHES = {"network": bench_network, "forward": bench_forward, "step": bench_step, "loader": bench_loader,
+           "views": bench_views, "memory": bench_memory}
 
 
 def main():
