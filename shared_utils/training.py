@@ -135,6 +135,8 @@ class Run(Callback):
                 label_map_of(self.folder / f"{name}.ckpt").unlink(missing_ok=True)
             del self.kept[:-max(1, section.keep_checkpoint_max)]
         if last:
+            if self.best is not None:
+                tqdm.write(f"best validation {self.best:.4f}: {self.folder / self.prefix}-best.ckpt")
             run_context.request_stop()
 
     def state(self):

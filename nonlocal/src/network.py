@@ -45,15 +45,17 @@ class Unit(nn.Cell):
             weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
         )
         self.norm = nn.BatchNorm3d(channels)
-        self.convolve = self.conv.conv3d
+        self.temporal = None
         if kernel == (3, 1, 1) and ms.get_context("device_target") == "CPU":
-            self.convolve = TemporalConv(channels)
+            self.temporal = TemporalConv(channels)
         self.same = ops.Conv3D(channels, kernel, pad_mode="same") if stride == (1, 1, 1) else None
         self.valid = ops.Conv3D(channels, kernel, stride=stride)
 
     def construct(self, x):
         if self.training:
-            return self.norm(self.convolve(x, self.conv.weight))
+            if self.temporal is not None and self.temporal.pays(x.shape):
+                return self.norm(self.temporal(x, self.conv.weight))
+            return self.norm(self.conv(x))
         weight, bias = self.folded()
         if self.same is not None:
             return self.same(x, weight) + bias

@@ -275,7 +275,8 @@ def test_lines_of_progress(tmp_path, capsys):
     ]
     assert [line for line in lines if line.startswith("epoch: ") and "step" in line] == wanted
     assert [line for line in lines if "validation" in line] == [
-        f"epoch: {epoch}, validation accuracy 0.5000" for epoch in (1, 2, 3)
+        *(f"epoch: {epoch}, validation accuracy 0.5000" for epoch in (1, 2, 3)),
+        f"best validation 0.5000: {tmp_path}/net-best.ckpt",
     ]
     assert re.search(r"^trained 12 steps in [\d.]+ s: \d+ ms a step, [\d.]+ clips/s$", lines[-1])
 
