@@ -122,11 +122,14 @@ def bench_loader(args, config):
         collections.deque(pool.map(read, range(count)), maxlen=0)
     bare = count / (time.perf_counter() - start)
 
-    samples = clips.Samples(data.sample, len(paths), count + 20, args.workers, seed=config.seed)
-    rows = samples.dataset(["clip", "label"])
-    for number, _ in enumerate(rows.create_tuple_iterator(num_epochs=1, output_numpy=True)):
+    samples = clips.Samples(data.sample, len(paths), len(paths), args.workers, seed=config.seed)
+    epochs = -(-(count + 20) // len(paths))
+    rows = samples.dataset(["clip", "label"]).create_tuple_iterator(num_epochs=epochs, output_numpy=True)
+    for number, _ in enumerate(row for _ in range(epochs) for row in rows):
         if number == 19:
             start = time.perf_counter()
+        elif number == count + 19:
+            break
     loader = count / (time.perf_counter() - start)
     print(
         f"{args.workers} workers, {frames} frames: decord {bare:.1f}, loader {loader:.1f} clips/s, "
