@@ -24,15 +24,14 @@ def video_answers(answer, reader, paths, clips, crops, batch):
 
     def read(path):
         def choose(count):
-            nonlocal places
             views = sampling.views(data.seq_mode, count, data.seq, data.frame_interval, clips)
             frames, places = np.unique(views, return_inverse=True)
+            chosen.append(places.reshape(clips, data.seq))
             return frames
 
-        places = None
+        chosen = []  # by the last decoder that was asked
         try:
-            frames = decode(path, choose, each=resize)
-            return frames, places.reshape(clips, data.seq), None
+            return decode(path, choose, each=resize), chosen[-1], None
         except VideoError as error:
             return None, (), error
 

@@ -211,6 +211,12 @@ def test_every_view_is_answered_once_and_every_video_decoded_once(monkeypatch, b
     assert len(calls) == -(-3 * 15 // batch)
 
 
+@pytest.mark.parametrize(("num_clips", "batch"), [(0, 4), (2, 0)])
+def test_no_view_and_no_batch_are_the_users_mistake(monkeypatch, num_clips, batch):
+    with pytest.raises(UserError, match="num_clips and batch_size must be at least 1"):
+        answers(monkeypatch, [9], num_clips, 1, batch, lambda rows: rows[:, 0, 0, 0, :1])
+
+
 def test_memory_of_views_is_bounded_by_the_batch(monkeypatch):
     alive, most = [0], [0]
 
