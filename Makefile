@@ -16,7 +16,7 @@ $(STAMP): $(wildcard requirements*.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
 ifeq ($(DEVICE),gpu)
-	PYTHON=$(BIN)/python bash -c 'source shared_utils/common.sh; "$$python" -m shared_utils.cuda'
+	PYTHON=$(BIN)/python bash -c 'source shared_utils/common.sh; "$$python" ci/cuda.py'
 endif
 	touch $@
 

@@ -28,10 +28,12 @@ import psutil
 from mindspore import nn
 from mindspore.train import LambdaCallback, Model
 
-from shared_utils import clips, views
+from shared_utils.clips import ClipReader, Samples
 from shared_utils.config import load
-from shared_utils.step import TrainStep
+from src import views
 from src.build import build
+from src.dataset import TrainingClips
+from src.step import TrainStep
 
 import decord  # isort: skip
 
@@ -53,22 +55,22 @@ def seconds(step, repeats):
 
 def bench_forward(args, config):
     """Seconds of a forward pass of the peers' clips, in the words of their bench.py."""
-    network, clips_, _ = _network_and_batch(config)
+    network, batch, _ = _network_and_batch(config)
     network.set_train(False)
-    print(f"forward {seconds(lambda: network(clips_).asnumpy(), args.repeats):.3f} s")
+    print(f"forward {seconds(lambda: network(batch).asnumpy(), args.repeats):.3f} s")
 
 
 def bench_step(args, config):
     """Seconds of a training step on the peers' clips, in the words of their bench.py."""
-    network, clips_, labels = _network_and_batch(config)
+    network, batch, labels = _network_and_batch(config)
     step = TrainStep(network, nn.SGD(network.trainable_params(), 0.01, 0.9)).set_train()
-    print(f"training step {seconds(lambda: step(clips_, labels).asnumpy(), args.repeats):.3f} s")
+    print(f"training step {seconds(lambda: step(batch, labels).asnumpy(), args.repeats):.3f} s")
 
 
 def _network_and_batch(config):
     shape = SHAPES[MODEL]
-    clips_ = np.random.randn(*shape).astype(np.float32)
-    return build(config), ms.Tensor(clips_), ms.Tensor(np.zeros(shape[0], np.int32))
+    batch = np.random.randn(*shape).astype(np.float32)
+    return build(config), ms.Tensor(batch), ms.Tensor(np.zeros(shape[0], np.int32))
 
 
 def bench_network(args, config):
@@ -110,7 +112,7 @@ def _run(command, folder):
 def bench_loader(args, config):
     """Clips a second of bare decord, which decodes the same frames, and of the training loader."""
     section, count = config.data_loader.train, 400
-    data = clips.TrainingData(section, config.model.num_classes, 1, config.seed)
+    data = TrainingClips(config)
     paths, frames = [str(video.path) for video in data.videos], section.dataset.seq
 
     def read(number):
@@ -122,7 +124,7 @@ def bench_loader(args, config):
         collections.deque(pool.map(read, range(count)), maxlen=0)
     bare = count / (time.perf_counter() - start)
 
-    samples = clips.Samples(data.sample, len(paths), len(paths), args.workers, seed=config.seed)
+    samples = Samples(data.sample, len(paths), len(paths), args.workers, seed=config.seed)
     epochs = -(-(count + 20) // len(paths))
     rows = samples.dataset(["clip", "label"]).create_tuple_iterator(num_epochs=epochs, output_numpy=True)
     for number, _ in enumerate(row for _ in range(epochs) for row in rows):
@@ -139,7 +141,7 @@ def bench_loader(args, config):
 
 def bench_views(args, config):
     """Seconds and decodings of 10 x 3 views of one video, and the network's share of the time."""
-    decoded, decode, reader = [], views.decode, clips.ClipReader(config.data_loader.eval)
+    decoded, decode, reader = [], views.decode, ClipReader(config.data_loader.eval)
     reader.workers = args.workers
     views.decode = lambda path, choose, each: decoded.append(path) or decode(path, choose, each=each)
     network = build(config).set_train(False)
@@ -164,7 +166,7 @@ def bench_views(args, config):
 
 def bench_memory(args, config):
     """Resident memory of training on 1,000 clips, by 100 clips."""
-    data = clips.TrainingData(config.data_loader.train, config.model.num_classes, 1, config.seed)
+    data = TrainingClips(config)
     network, process, sizes = build(config), psutil.Process(), []
     data.steps = 100 // data.clips
     rows, _ = data.batches()

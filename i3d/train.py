@@ -2,18 +2,19 @@
 
 from mindspore.train import Model
 
-from shared_utils import evaluation, optim, training
+from shared_utils import optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
-from shared_utils.step import TrainStep, freeze_norm, mixed_precision
 from src.build import build
-from src.dataset import evaluation_videos, training_data
+from src.dataset import LabelledVideos, TrainingClips
+from src.evaluation import top1
+from src.step import TrainStep, freeze_norm, mixed_precision
 
 
 def main(config):
     rank, ranks = training.start(config)
     section = config.train
-    data = training_data(config, rank, ranks)
+    data = TrainingClips(config, rank, ranks)
 
     network = build(config)
     if section.pre_trained and section.pretrained_model:
@@ -23,25 +24,26 @@ def main(config):
         freeze_norm(network)
     mixed_precision(network, section.amp_level)
 
-    rates = optim.learning_rates(config.learning_rate, data.steps, section.epochs)
-    rates = optim.linear_scaling(rates, data.global_clips, config.learning_rate.base_batch)
+    rates = optim.learning_rates(config.learning_rate, data.steps, section.epochs, data.clips * ranks)
     optimizer = optim.optimizer(config.optimizer, network.trainable_params(), rates)
     step = TrainStep(network, optimizer, config.loss.label_smoothing, section.accumulate, section.clip_norm,
                      section.ema, config.optimizer.loss_scale, ranks)
 
     def validate():
-        score = evaluation.top1(network, unseen, config.eval)
+        score = top1(network, unseen, config.eval)
         step.set_train()
         return score, f"top-1 {score:.4f} of {len(unseen.videos)} videos"
 
-    unseen = evaluation_videos(config) if section.eval_epochs else None
+    unseen = None
+    if section.eval_epochs:
+        unseen = LabelledVideos(config.data_loader.eval, config.model.num_classes)
     job = training.Run(section, "i3d", network, step, optimizer, data.steps, data.labels,
                        unseen and validate, rank, step.averaged)
     if job.epochs_left() == 0:
         print(f"nothing to train: all {section.epochs} epochs are done")
         return
     rows, samples = data.batches(job.step)
-    progress = training.Progress(job, section.log_steps, data.global_clips)
+    progress = training.Progress(job, section.log_steps, data.clips * ranks)
     with samples.errors():
         Model(step).train(job.epochs_left(), rows, callbacks=[progress, job], dataset_sink_mode=False)
 

@@ -3,15 +3,30 @@
 The file takes clips (batch, 3, T, H, W) and gives logits (batch, classes).
 """
 
-from shared_utils import training
-from shared_utils.config import run
-from shared_utils.exporting import export_classifier
+import numpy as np
+
+from shared_utils import exporting, training
+from shared_utils.checkpoint import load_weights
+from shared_utils.config import UserError, run
+from shared_utils.datasets import label_map_of, read_label_map, write_label_map
 from src.build import build
 
 
 def main(config):
     training.start(config)
-    export_classifier(config, lambda: build(config))
+    section, frames = config.export, config.data_loader.eval.dataset.seq
+    exporting.check_format(section.file_format, config.context.device_target)
+    shape = (section.input_channel, frames, section.image_height, section.image_width)
+    if min(section.batch_size, *shape) < 1:
+        raise UserError(f"export wants clips of at least 1, not {section.batch_size} of {list(shape)}")
+
+    network = build(config)
+    load_weights(network, section.pretrained_model)
+    clips = exporting.smooth_clips(np.random.default_rng(config.seed), section.batch_size, shape)
+    path, proof = exporting.export(network, [clips], section.file_name, section.file_format)
+    if (labels := label_map_of(section.pretrained_model)).exists():
+        write_label_map(label_map_of(path), read_label_map(labels))
+    print(f"{proof}; clips {list(clips.shape)}")
 
 
 if __name__ == "__main__":

@@ -43,17 +43,14 @@ def load(path):
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
     try:
-        tensors = ms.load_checkpoint(str(path), crc_check=b"crc_num" in _tail(path))
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 64))
+            checked = b"crc_num" in file.read()
+        tensors = ms.load_checkpoint(str(path), crc_check=checked)
     except (ValueError, RuntimeError, TypeError, OSError) as error:
         raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
     facts = tensors.pop("facts", "{}")
     return tensors, json.loads(facts) if isinstance(facts, str) else {}
-
-
-def _tail(path):
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 64))
-        return file.read()
 
 
 def load_weights(network, path, replace=()):
@@ -67,18 +64,26 @@ def load_weights(network, path, replace=()):
     wanted = {parameter.name: parameter for parameter in network.get_parameters()
               if not parameter.name.startswith(tuple(replace))}
     names = set(facts.get("weights", tensors))
+    unexpected = [name for name in sorted(names - set(wanted)) if not name.startswith(tuple(replace))]
+    assign(wanted, tensors, path, unexpected)
+    return facts
+
+
+def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this network"):
+    """Give {name: Parameter} `wanted` the values of `tensors`, all or none, which are from the file `path`.
+
+    Raises UserError with every missing, `unexpected` and wrongly shaped tensor, for a file of no such `kind`.
+    """
     faults = [f"missing {name}" for name in wanted if name not in tensors]
-    faults += [f"unexpected {name}" for name in sorted(names)
-               if name not in wanted and not name.startswith(tuple(replace))]
+    faults += [f"unexpected {name}" for name in unexpected]
     faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
         told = "; ".join(faults)
-        raise UserError(f"{path} is no checkpoint of this network, {len(faults)} tensors differ: {told}")
+        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {told}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
-    return facts
 
 
 def newest(folder, prefix):

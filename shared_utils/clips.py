@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import mindspore.dataset as ds
 import numpy as np
 
-from shared_utils import datasets, sampling, transforms
+from shared_utils import sampling, transforms
 from shared_utils.config import UserError
-from shared_utils.video import VideoError, decode
+from shared_utils.video import decode
 
 
 class ClipReader:
@@ -132,60 +132,3 @@ class Samples:
         except UserError as error:
             self.error = self.error or error
             raise
-
-
-class LabelledVideos:
-    """The videos of a split of a labelled data set.
-
-    videos: [datasets.Video]; labels: {class: id}; names: class names by id; reader: their ClipReader;
-    bad: their BadVideos.
-    """
-
-    def __init__(self, section, classes):
-        """`section`: data_loader.train or data_loader.eval; `classes`: of the network. Raises UserError."""
-        self.reader, data = ClipReader(section), section.dataset
-        self.videos, missing, self.labels = datasets.labelled(
-            data.path, data.type, data.split, classes, data.list)
-        self.names = sorted(self.labels, key=self.labels.get)
-        self.bad = BadVideos(data.max_bad_videos, missing)
-
-
-class TrainingData(LabelledVideos):
-    """Batches of a labelled data set's training clips; steps: in an epoch."""
-
-    def __init__(self, section, classes, accumulate, seed, rank=0, ranks=1):
-        """`section`: data_loader.train; a step takes `accumulate` batches. Raises UserError."""
-        super().__init__(section, classes)
-        batch, count, self.seed = section.dataset.batch_size, len(self.videos), seed
-        if min(batch, accumulate) < 1:
-            raise UserError("data_loader.train.dataset.batch_size and train.accumulate must be at least 1")
-        self.clips, self.rank, self.ranks = batch * accumulate, rank, ranks
-        self.global_clips = self.clips * ranks
-        self.steps = count // self.global_clips
-        if self.steps == 0:
-            raise UserError(f"{count} training videos are fewer than the {self.global_clips} clips of a step")
-
-    def batches(self, first_step=0):
-        """(mindspore.dataset of clip (clips, 3, T, H, W) and label (clips,), its Samples) from a step on."""
-        seed = self.seed if self.reader.dataset.shuffle else None
-        samples = Samples(self.sample, len(self.videos), self.steps, self.reader.workers, self.clips,
-                          first_step, self.rank, self.ranks, seed)
-        return samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True), samples
-
-    def sample(self, number):
-        """(clip (3, T, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).
-
-        A bad video gives way to another of its class. Raises UserError where none can be read.
-        """
-        first, rng = self.videos[number % len(self.videos)], np.random.default_rng([self.seed, number])
-        for video in self._candidates(first, rng):
-            try:
-                return self.reader.clip(video.path, rng), np.int32(video.label)
-            except VideoError as error:
-                self.bad.report(error)
-        raise UserError(f"the class of {first.path} has no readable video")
-
-    def _candidates(self, video, rng):
-        yield video
-        others = [other for other in self.videos if other.label == video.label and other is not video]
-        yield from (others[place] for place in rng.permutation(len(others)))

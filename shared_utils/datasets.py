@@ -25,17 +25,11 @@ def video_files(folder):
     """Paths of the videos in one folder, sorted: files with a known suffix, folders of JPEG frames."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if _is_video(entry))
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and (
+                entry.name.lower().endswith(SUFFIXES) if entry.is_file() else
+                any(name.endswith(".jpg") for name in os.listdir(entry.path))))
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
-
-
-def _is_video(entry):
-    if entry.name.startswith("."):
-        return False
-    if entry.is_dir():
-        return any(name.endswith(".jpg") for name in os.listdir(entry.path))
-    return entry.name.lower().endswith(SUFFIXES)
 
 
 def video_id(path):
@@ -77,7 +71,7 @@ def ucf101(root, split, chosen="1"):
     labels = ucf101_labels(root)
     own = Path(root) / "ucfTrainTestlist" / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
     rows = [Path(re.sub(r" \d+$", "", line)) for line in read_lines(own if chosen.isdigit() else chosen)]
-    return *_on_disk(root, split, [(row.parent.name, row) for row in rows], labels), labels
+    return _on_disk(root, split, [(row.parent.name, row) for row in rows], labels)
 
 
 def hmdb51(root, split, chosen="1"):
@@ -93,21 +87,28 @@ def hmdb51(root, split, chosen="1"):
     rows = [(name, line.rpartition(" ")) for path, name in zip(lists, labels) for line in read_lines(path)]
     use = "1" if split == "train" else "2"
     rows = [(name, f"{name}/{file.strip()}") for name, (file, _, kind) in rows if kind == use]
-    return *_on_disk(root, split, rows, labels), labels
+    return _on_disk(root, split, rows, labels)
 
 
-def _on_disk(root, split, rows, labels):
-    """([Video], names not on disk) of rows (class, path below `root`): files, or folders of their frames."""
+def _on_disk(root, split, rows, labels, places=None):
+    """([Video], names not on disk, labels) of rows (class, path below `root`): files, or folders of frames.
+
+    `places`: {video id: where the video is} of rows (class, video id), in place of that.
+    """
     videos, missing = [], []
     for name, row in rows:
-        path = Path(root, row) if Path(root, row).is_file() else Path(root, row).with_suffix("")
-        if not path.exists():
+        path = Path(root, row) if places is None else places.get(row)
+        if places is None and not path.is_file():
+            path = path.with_suffix("")
+        if path is None or not path.exists():
             missing.append(str(row))
         elif name not in labels:
             raise UserError(f"{row} of the {split} list: classInd.txt has no class {name}")
         else:
-            videos.append(Video(video_id(path), path, labels[name]))
-    return _some(videos, missing, split, root)
+            videos.append(Video(video_id(path) if places is None else row, path, labels[name]))
+    if not videos:
+        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
+    return videos, missing, labels
 
 
 def kinetics400_rows(path):
@@ -141,14 +142,7 @@ def kinetics400(root, split, classes=400, chosen="1"):
                         "model.num_classes is 400 for Kinetics-400's, else the count of the training list")
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
-    videos = [Video(stem, there[stem], labels[name]) for name, stem in rows if stem in there]
-    return *_some(videos, [stem for _, stem in rows if stem not in there], split, root), labels
-
-
-def _some(videos, missing, split, root):
-    if not videos:
-        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
-    return videos, missing
+    return _on_disk(root, split, rows, labels, there)
 
 
 def labelled(root, kind, split, classes, chosen="1"):
@@ -190,8 +184,6 @@ def read_label_map(path):
 def check_label_map(path, labels):
     """Raise UserError where the label map in the file `path` is not `labels`, with the first difference."""
     kept = read_label_map(path)
-    if kept == labels:
-        return
     for name in [*kept, *labels]:
         if kept.get(name) != labels.get(name):
             raise UserError(f"the label map {path} differs from the data set's: class {name} is "

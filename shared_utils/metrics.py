@@ -12,6 +12,12 @@ import numpy as np
 from shared_utils.config import UserError
 
 
+def softmax(logits):
+    """Probabilities (B, K) float64 of logits (B, K)."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
 def top_k(scores, labels, k):
     """Whether the label is among the k best of (N, classes) scores: (N,) bool; ties to the lower id."""
     best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
@@ -41,20 +47,17 @@ def write_confusion(folder, stem, matrix, names, totals=None):
 
     `totals`: samples of each class where some of them have no prediction, otherwise the matrix's row sums.
     """
-    import matplotlib  # slow to import, and needed here alone
+    from matplotlib.figure import Figure  # slow to import, and needed here alone
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    folder = writable_folder(folder)
-    totals = matrix.sum(axis=1) if totals is None else totals
+    folder, totals = writable_folder(folder), matrix.sum(axis=1) if totals is None else totals
     with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["class", "count", "accuracy"])
         for name, count, share in zip(names, totals, per_class_accuracy(matrix, totals)):
             rows.writerow([name, int(count), "" if np.isnan(share) else f"{share:.4f}"])
     side = min(20.0, 2.5 + 0.28 * len(names))
-    figure, axes = pyplot.subplots(figsize=(side + 1, side), layout="constrained")
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis")
     if len(names) <= 60:
@@ -64,7 +67,6 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     axes.set_ylabel("true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     figure.savefig(folder / f"{stem}_confusion.png", dpi=110)
-    pyplot.close(figure)
 
 
 def write_results(path, results, checkpoint=""):
@@ -73,8 +75,7 @@ def write_results(path, results, checkpoint=""):
     Raises UserError where it cannot be written.
     """
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
-    digest = sha256(checkpoint) if checkpoint else ""
-    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": digest,
+    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": checkpoint and sha256(checkpoint),
             "versions": {"python": platform.python_version(), **versions}}
     told = json.loads(json.dumps(told), parse_constant=lambda name: None)
     writable_folder(Path(path).parent)
@@ -83,11 +84,7 @@ def write_results(path, results, checkpoint=""):
 
 def sha256(path):
     """SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_text(path, text):

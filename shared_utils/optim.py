@@ -6,11 +6,12 @@ from mindspore import nn
 from shared_utils.config import UserError
 
 
-def learning_rates(section, steps_per_epoch, epochs):
+def learning_rates(section, steps_per_epoch, epochs, clips=0):
     """Learning rate of every step: a list of steps_per_epoch * epochs floats.
 
     constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min
-    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. Raises UserError.
+    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. With `clips` a step and
+    a base_batch above 0, for which lr was chosen, in proportion to the clips. Raises UserError.
     """
     if epochs < 1 or steps_per_epoch < 1:
         raise UserError(f"there is nothing to train in {epochs} epochs of {steps_per_epoch} steps")
@@ -24,13 +25,9 @@ def learning_rates(section, steps_per_epoch, epochs):
     if section.lr_scheduler not in shapes:
         raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
     warmup, shape = section.warmup_epochs * steps_per_epoch, shapes[section.lr_scheduler]
-    return [shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
+    scale = clips / section.base_batch if clips and section.base_batch else 1
+    return [scale * shape(step / steps_per_epoch) * min(1, (step + 1) / warmup if warmup else 1)
             for step in range(epochs * steps_per_epoch)]
-
-
-def linear_scaling(rates, batch, base_batch):
-    """Rates that were chosen for `base_batch` clips a step, in proportion to `batch`; 0: as they are."""
-    return [rate * batch / base_batch for rate in rates] if base_batch else rates
 
 
 def optimizer(section, parameters, rates, loss_scale=1.0):

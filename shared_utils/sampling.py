@@ -47,24 +47,6 @@ def sample(mode, count, seq, frame_interval=1, rng=None):
     return {"average": average, "discrete": discrete, "part": part}[mode](count, seq, rng)
 
 
-def views(mode, count, seq, frame_interval=1, clips=1):
-    """Frames (clips, seq) of `clips` views in time; one is what `sample` gives without `rng`.
-
-    Of part and interval the clips start evenly spaced, in the middle of equal parts of what training draws
-    from; of average and discrete each takes every video's seq parts, at another place of the part.
-    """
-    if clips < 1:
-        raise ValueError(f"a video has at least 1 clip, not {clips}")
-    if clips == 1:
-        return sample(mode, count, seq, frame_interval)[None]
-    place = (np.arange(clips)[:, None] + 0.5) / clips
-    if mode in ("average", "discrete"):
-        return np.floor((np.arange(seq) + place) * count / seq).astype(np.int64)
-    step = frame_interval if mode == "interval" else 1
-    starts = np.floor(place * (max(0, count - ((seq - 1) * step + 1)) + 1)).astype(np.int64)
-    return (starts + step * np.arange(seq)) % count
-
-
 def _check(count, seq):
     if count < 1 or seq < 1:
         raise ValueError(f"a clip of {seq} frames cannot be taken from {count} frames")

@@ -1,24 +1,28 @@
 """The running of a job: device and ranks, progress, the state that a run resumes from."""
 import contextlib
+import ctypes
 import itertools
 import math
 import os
-import random
+import re
+import subprocess
 import sys
 import time
-import uuid
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
 from mindspore import communication
 from mindspore.train import Callback
 from tqdm import tqdm
 
-from shared_utils import checkpoint, cuda
+from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import check_label_map, label_map_of, write_label_map
 from shared_utils.metrics import writable_folder
+
+CUDA_DRIVER = "libcuda.so.1"
+# The newer of MindSpore's two; the CUDA 11.8 of requirements-gpu.txt keeps its interface.
+CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.11.6"
 
 
 def start(config):
@@ -35,17 +39,30 @@ def start(config):
     try:
         ms.set_device(context.device_target, context.device_id)
     except (RuntimeError, ValueError) as error:
-        reason = (context.device_target == "GPU" and cuda.why_no_gpu()) or str(error).splitlines()[0]
+        reason = (context.device_target == "GPU" and why_no_gpu()) or str(error).splitlines()[0]
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
-    random.seed(config.seed)
-    np.random.seed(config.seed)
-    ms.set_seed(config.seed)
+    ms.set_seed(config.seed)  # numpy's too
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
     communication.init()
     rank, ranks = communication.get_rank(), communication.get_group_size()
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks)
     return rank, ranks
+
+
+def why_no_gpu():
+    """One line that tells why MindSpore cannot use a GPU in this process, or an empty string."""
+    remedy = "pip install -r requirements-gpu.txt, then use the scripts, or source shared_utils/common.sh"
+    listing = subprocess.run(["ldd", CUDA_PLUGIN], capture_output=True, text=True, check=False).stdout
+    missing = sorted(re.findall(r"(\S+) => not found", listing))
+    if missing == [CUDA_DRIVER]:
+        return f"{CUDA_DRIVER} not found: install the NVIDIA driver"
+    if missing or not CUDA_PLUGIN.is_file():
+        return f"{', '.join(missing) or CUDA_PLUGIN.name} not found: {remedy}"
+    if not Path(os.environ.get("CUDA_HOME", ""), "bin/nvcc").is_file():
+        return f"CUDA_HOME names no folder with bin/nvcc: {remedy}"
+    status = ctypes.CDLL(CUDA_DRIVER).cuInit(0)
+    return f"the NVIDIA driver finds no GPU that it can use (cuInit: error {status})" if status else ""
 
 
 class Progress(Callback):
@@ -98,7 +115,7 @@ class Run(Callback):
         self.validate, self.averaged, self.labels, self.rank = validate, averaged, labels, rank
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
         self.step, self.best, self.kept = 0, None, []
-        self.id, self.folder = uuid.uuid4().hex, writable_folder(section.ckpt_path)
+        self.folder = writable_folder(section.ckpt_path)
         numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
         self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*.ckpt")))
         if section.resume:
@@ -130,10 +147,10 @@ class Run(Callback):
                                or due(self.step, section.save_checkpoint_steps)):
             self._save(f"{self.prefix}-{epoch}_{step}", self.state())
             self.kept.append(f"{self.prefix}-{epoch}_{step}")
-            for name in self.kept[:-max(1, section.keep_checkpoint_max)]:
-                (self.folder / f"{name}.ckpt").unlink(missing_ok=True)
-                label_map_of(self.folder / f"{name}.ckpt").unlink(missing_ok=True)
-            del self.kept[:-max(1, section.keep_checkpoint_max)]
+            while len(self.kept) > max(1, section.keep_checkpoint_max):
+                old = self.folder / f"{self.kept.pop(0)}.ckpt"
+                for path in (old, label_map_of(old)):
+                    path.unlink(missing_ok=True)
         if last:
             if self.best is not None:
                 tqdm.write(f"best validation {self.best:.4f}: {self.folder / self.prefix}-best.ckpt")
@@ -159,31 +176,24 @@ class Run(Callback):
 
     def _save(self, name, parameters):
         facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,
-                 "run": self.id, "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
+                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
         write_label_map(label_map_of(self.folder / f"{name}.ckpt"), self.labels)
         checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
 
     def _resume(self, prefix):
         """Go on from the state `train.resume`: a path, or auto for the newest in the folder, if any."""
-        if self.section.resume == "auto":
-            found = checkpoint.newest(self.folder, prefix)
-            if found is None:
-                return
-        else:
-            found = (Path(self.section.resume), *checkpoint.load(self.section.resume))
+        resume = self.section.resume
+        found = checkpoint.newest(self.folder, prefix) if resume == "auto" else (
+            Path(resume), *checkpoint.load(resume))
+        if found is None:
+            return
         path, tensors, facts = found
-        wanted = self.state()
-        faults = [name for name in wanted if name not in tensors or tensors[name].shape != wanted[name].shape]
-        if faults:
-            raise UserError(f"{path} is no state of this run: missing or misshaped {', '.join(faults)}")
+        checkpoint.assign(self.state(), tensors, path, kind="state of this run")
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
         check_label_map(label_map_of(path), self.labels)
-        for name, parameter in wanted.items():
-            parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
         self.step = facts["global_step"]
         own = self.folder / f"{facts['prefix']}-{'{}_{}'.format(*self.position())}.ckpt"
         if path.resolve() == own.resolve():  # a state from elsewhere begins a run of its own here
-            self.best, self.kept = facts["best"], [*facts["kept"], path.stem]
-            self.id, self.prefix = facts["run"], facts["prefix"]
+            self.best, self.kept, self.prefix = facts["best"], [*facts["kept"], path.stem], facts["prefix"]
         print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

@@ -33,12 +33,17 @@ def short_edge_resize(clip, rng, size, interpolation="bilinear"):
 
 def random_crop(clip, rng, size):
     """Cut `size` (height, width) at a random place, the same in all frames."""
-    return _crop(clip, size, [int(rng.integers(spare + 1)) for spare in _spare(clip, size)])
+    return _crop(clip, size, lambda spare: rng.integers(np.add(spare, 1)))
 
 
-def center_crop(clip, rng, size):
-    """Cut `size` (height, width) out of the middle."""
-    return _cut(clip, rng, size, (0.5, 0.5))
+def center_crop(clip, rng, size, place=(0.5, 0.5), longer_first=False):
+    """Cut `size` (height, width) out of the middle, or with shares `place` of what is spare before it.
+
+    The shares are of height and width, with `longer_first` of the longer and the shorter edge.
+    """
+    if longer_first and clip.shape[1] <= clip.shape[2]:
+        place = place[::-1]
+    return _crop(clip, size, lambda spare: np.round(np.multiply(spare, place)).astype(int))
 
 
 def horizontal_flip(clip, rng, prob=0.5):
@@ -79,41 +84,15 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
            "VideoCenterCrop": center_crop, "VideoRandomHorizontalFlip": horizontal_flip,
            "VideoRescale": rescale, "VideoToTensor": to_tensor, "VideoReOrder": reorder,
            "VideoNormalize": normalize, "VideoReshape": reshape}
-CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
-CUTS = {1: ({"place": (0.5, 0.5)},), 3: tuple({"place": (share, 0.5)} for share in (0, 0.5, 1)),
-        10: tuple({"place": place, "corner": True, "mirror": mirror}
-                  for mirror in (False, True) for place in CORNERS)}
 
 
-def compose(operations):
-    """One function (clip, rng) -> float32 clip, of the YAML's list of {type: name, argument: value}.
+def compose(operations, dtype=np.float32):
+    """One function (clip, rng) -> clip of `dtype`, None for its own; of the YAML's [{type: name, ...}].
 
     Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take.
     """
-    return _chain([_step(operation) for operation in operations])
+    steps = [_step(operation) for operation in operations]
 
-
-def views(operations, crops):
-    """How to make `crops` (1, 3 or 10) views in space of a clip, from the YAML's list of operations.
-
-    Returns (function of one frame to apply as it is decoded, or None; [function (clip, rng) -> view of what
-    remains]). VideoCenterCrop gives way to three crops along the longer edge, or to the four corners and the
-    middle with their mirror images. Raises UserError where there is none, or for another count.
-    """
-    steps, shrink = [_step(operation) for operation in operations], None
-    if steps and steps[0][1] in (resize, short_edge_resize):
-        shrink = _chain([steps.pop(0)], None)
-    if crops not in CUTS:
-        raise UserError(f"eval.num_crops must be 1, 3 or 10, not {crops}")
-    if crops > 1 and [function for _, function, _ in steps].count(center_crop) != 1:
-        raise UserError(f"{crops} crops need one VideoCenterCrop among data_loader.eval.map.operations")
-    chains = [_chain([(name, _cut, {**arguments, **cut}) if function is center_crop else
-                      (name, function, arguments) for name, function, arguments in steps])
-              for cut in CUTS[crops]]
-    return shrink and (lambda frame: shrink(frame[None], None)[0]), chains
-
-
-def _chain(steps, dtype=np.float32):
     def apply(clip, rng):
         for name, function, arguments in steps:
             try:
@@ -147,21 +126,10 @@ def _step(operation):
     return name, BY_NAME[name], arguments
 
 
-def _spare(clip, size):
+def _crop(clip, size, choose):
+    """`choose`: function of the spare (height, width) to the part that is cut off above and on the left."""
     spare = [edge - wanted for edge, wanted in zip(clip.shape[1:3], size)]
     if min(spare) < 0:
         raise UserError(f"cannot crop {size[0]}x{size[1]} from frames of {clip.shape[1]}x{clip.shape[2]}")
-    return spare
-
-
-def _crop(clip, size, corner):
-    (height, width), (top, left) = size, corner
+    (height, width), (top, left) = size, choose(spare)
     return clip[:, top:top + height, left:left + width]
-
-
-def _cut(clip, rng, size, place, corner=False, mirror=False):
-    """Cut `size` at shares of the spare (longer, shorter) edges, with `corner` of (height, width)."""
-    if not corner and clip.shape[1] <= clip.shape[2]:
-        place = place[::-1]
-    cut = _crop(clip, size, [round(spare * share) for spare, share in zip(_spare(clip, size), place)])
-    return cut[:, :, ::-1] if mirror else cut

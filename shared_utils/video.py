@@ -30,11 +30,11 @@ class VideoError(UserError):
     """A video that no decoder reads, with `path` and `reason`."""
 
     def __init__(self, path, reason):
-        super().__init__(f"cannot decode {path}: {' '.join(str(reason).split())[:300]}")
+        super().__init__(path, reason)
         self.path, self.reason = path, reason
 
-    def __reduce__(self):
-        return type(self), (self.path, self.reason)
+    def __str__(self):
+        return f"cannot decode {self.path}: {' '.join(str(self.reason).split())[:300]}"
 
 
 def probe(path):
@@ -83,17 +83,18 @@ def write_picture(path, clip, lines, fps=8, height=192):
 def _read(path, choose, decoder="any", each=None):
     """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
     path, each = Path(path), each or np.asarray
+    readers = {"decord": _read_decord, "ffmpeg": _read_ffmpeg}
     if path.is_dir():
-        return _read_folder(path, choose, each)
-    if not path.is_file():
+        readers = {decoder: _read_folder}
+    elif not path.is_file():
         raise VideoError(path, "no such file")
     reasons = []
-    for name, read in (("decord", _read_decord), ("ffmpeg", _read_ffmpeg)):
+    for name, read in readers.items():
         if decoder in ("any", name):
             try:
                 return read(path, choose, each)
             except _Refused as error:
-                reasons.append(f"{name}: {error}")
+                reasons.append(str(error) if path.is_dir() else f"{name}: {error}")
     raise VideoError(path, "; ".join(reasons))
 
 
@@ -121,7 +122,10 @@ def _read_decord(path, choose, each):
                 position = index
             for _ in range(position, index + 1):
                 frame = reader.next()
-            frames[index] = _colours(each, frame.asnumpy())
+            frame = frame.asnumpy()
+            if frame.shape[-1] != 3:  # what decord makes of a rotated video
+                raise _Refused(f"frames of {frame.shape[-1]} channels")
+            frames[index] = each(frame)
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -129,12 +133,6 @@ def _read_decord(path, choose, each):
     if not ordered and np.array_equal(frames[count - 2], frames[count - 1]):
         raise _Refused("perhaps fewer frames than the header has")
     return np.stack([frames[index] for index in wanted]), count
-
-
-def _colours(each, frame):
-    if frame.shape[-1] != 3:  # what decord makes of a rotated video
-        raise _Refused(f"frames of {frame.shape[-1]} channels")
-    return each(frame)
 
 
 def _read_ffmpeg(path, choose, each):
@@ -168,29 +166,20 @@ def _ffmpeg(path, filters, *output):
 def _read_folder(path, choose, each):
     names = sorted(name for name in os.listdir(path) if name.endswith(".jpg"))
     if not names:
-        raise VideoError(path, "a folder without .jpg frames")
-    try:
-        wanted = _within(choose(len(names)), len(names))
-    except _Refused as error:
-        raise VideoError(path, error) from None
-    frames = {}
-    for index in np.unique(wanted):
-        frame = _read_jpeg(path / names[index])
-        if frame is None:
-            raise VideoError(path / names[index], "not a readable JPEG")
-        frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        raise _Refused("a folder without .jpg frames")
+    wanted = _within(choose(len(names)), len(names))
+    frames = {index: each(_read_jpeg(path / names[index])) for index in np.unique(wanted)}
     if len({frame.shape for frame in frames.values()}) > 1:
-        raise VideoError(path, "the frame size changes")
+        raise _Refused("the frame size changes")
     return np.stack([frames[index] for index in wanted]), len(names)
 
 
 def _read_jpeg(path):
-    """(H, W, 3) BGR, or None; cv2.imread would fill up a truncated file with grey."""
+    """(H, W, 3) RGB; cv2.imread would fill up a truncated file with grey."""
     try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        return cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    except (OSError, cv2.error):
+        raise _Refused(f"{path.name} is not a readable JPEG") from None
 
 
 def _within(indices, count):

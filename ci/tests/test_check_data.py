@@ -67,7 +67,8 @@ def test_ucf101(ucf101, tmp_path):
     assert run(ucf101, "--strict").returncode == 1
     (frames / "0.jpg").write_text("no picture")
     done = run(ucf101)
-    assert done.returncode == 1 and "bad: SlideUp/v_SlideUp_g01_c02: not a readable JPEG" in done.stdout
+    assert done.returncode == 1
+    assert "bad: SlideUp/v_SlideUp_g01_c02: 0.jpg is not a readable JPEG" in done.stdout
 
 
 def test_duplicates(ucf101):

@@ -207,7 +207,7 @@ def test_commands_are_found():
         ("make setup DEVICE=gpu", None),
         ("python ci/synthetic_videos.py DEST --classes 3 --size 48x64", None),
         ("bash arn/scripts/run_standalone_train.sh toy_config.yaml", None),
-        ('eval "$(python -m shared_utils.cuda)"', None),
+        ('eval "$(python ci/cuda.py)"', None),
         ("pip install -r requirements-gpu.txt", None),
         ("cd tsm && make demo", "no folder tsm"),
         ("make demos", "make has no target demos"),

@@ -1,15 +1,68 @@
-"""Clips in: what train.py and eval.py read."""
+"""Videos in, clips out: what train.py, eval.py and infer.py read."""
 
-from shared_utils.clips import LabelledVideos, TrainingData
+import numpy as np
 
-
-def training_data(config, rank=0, ranks=1):
-    """Batches of clips (B, 3, T, H, W) and labels (B,) of data_loader.train. Raises UserError."""
-    return TrainingData(
-        config.data_loader.train, config.model.num_classes, config.train.accumulate, config.seed, rank, ranks
-    )
+from shared_utils import datasets
+from shared_utils.clips import BadVideos, ClipReader, Samples
+from shared_utils.config import UserError
+from shared_utils.video import VideoError
 
 
-def evaluation_videos(config):
-    """The videos of data_loader.eval with their labels. Raises UserError."""
-    return LabelledVideos(config.data_loader.eval, config.model.num_classes)
+class LabelledVideos:
+    """The videos of a split of a labelled data set.
+
+    videos: [datasets.Video]; labels: {class: id}; names: class names by id; reader: their ClipReader;
+    bad: their BadVideos.
+    """
+
+    def __init__(self, section, classes):
+        """`section`: data_loader.train or data_loader.eval; `classes`: of the network. Raises UserError."""
+        self.reader, data = ClipReader(section), section.dataset
+        self.videos, missing, self.labels = datasets.labelled(
+            data.path, data.type, data.split, classes, data.list
+        )
+        self.names = sorted(self.labels, key=self.labels.get)
+        self.bad = BadVideos(data.max_bad_videos, missing)
+
+
+class TrainingClips(LabelledVideos):
+    """The clips of data_loader.train in batches; steps: in an epoch, each of train.accumulate batches."""
+
+    def __init__(self, config, rank=0, ranks=1):
+        """Raises UserError, also where the videos do not fill a step."""
+        section, accumulate = config.data_loader.train, config.train.accumulate
+        super().__init__(section, config.model.num_classes)
+        if min(section.dataset.batch_size, accumulate) < 1:
+            raise UserError("data_loader.train.dataset.batch_size and train.accumulate must be at least 1")
+        self.seed, self.rank, self.ranks = config.seed, rank, ranks
+        self.clips = section.dataset.batch_size * accumulate  # of a rank's step
+        self.steps = len(self.videos) // (self.clips * ranks)
+        if self.steps == 0:
+            raise UserError(
+                f"{len(self.videos)} training videos are fewer than the {self.clips * ranks} clips of a step"
+            )
+
+    def batches(self, first_step=0):
+        """(mindspore.dataset of clip (clips, 3, T, H, W) and label (clips,), its Samples) from a step on."""
+        seed = self.seed if self.reader.dataset.shuffle else None
+        samples = Samples(self.sample, len(self.videos), self.steps, self.reader.workers, self.clips,
+                          first_step, self.rank, self.ranks, seed)
+        return samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True), samples
+
+    def sample(self, number):
+        """(clip (3, T, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).
+
+        A bad video gives way to another of its class. Raises UserError where none can be read.
+        """
+        first, rng = self.videos[number % len(self.videos)], np.random.default_rng([self.seed, number])
+        for video in self._candidates(first, rng):
+            try:
+                return self.reader.clip(video.path, rng), np.int32(video.label)
+            except VideoError as error:
+                self.bad.report(error)
+        raise UserError(f"the class of {first.path} has no readable video")
+
+    def _candidates(self, video, rng):
+        yield video
+        others = [other for other in self.videos if other.label == video.label and other is not video]
+        yield from (others[place] for place in rng.permutation(len(others)))

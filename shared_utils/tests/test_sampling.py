@@ -87,21 +87,3 @@ def test_impossible_clips_are_refused():
                 sampling.sample(mode, count, seq)
     with pytest.raises(ValueError, match="at least 1"):
         sampling.interval(10, 4, 0)
-
-
-def test_views_of_one_clip_are_evaluations_clip():
-    for mode in sampling.MODES:
-        wanted = sampling.sample(mode, 37, 8, 3)
-        np.testing.assert_array_equal(sampling.views(mode, 37, 8, 3, 1), [wanted])
-
-
-def test_views_are_spread_over_the_video():
-    clips = sampling.views("interval", 300, 8, 2, 10)
-    assert (np.diff(clips, axis=1) == 2).all() and clips[0, 0] < 20 and clips[-1, -1] > 280
-    assert len(set(np.diff(clips[:, 0]))) <= 2 and clips.max() < 300
-    clips = sampling.views("average", 300, 8, 1, 10)
-    assert len(np.unique(clips)) == 80 and (np.diff(np.sort(clips.ravel())) <= 4).all()
-    short = sampling.views("interval", 5, 8, 2, 3)  # too short for one clip: begins again
-    assert short.shape == (3, 8) and short.max() < 5
-    with pytest.raises(ValueError, match="at least 1 clip"):
-        sampling.views("part", 10, 4, 1, 0)

@@ -218,7 +218,7 @@ def test_bad_jpeg_frames(numbered, tmp_path):
         (folder / "000000.jpg").write_bytes(whole)
         (folder / "000001.jpg").write_bytes(content)
         assert frame_numbers(decode(folder, [0, 0])).tolist() == [0, 0]
-        with pytest.raises(VideoError, match=r"000001.jpg: not a readable JPEG"):
+        with pytest.raises(VideoError, match=f"{name}: 000001.jpg is not a readable JPEG"):
             decode(folder, [0, 1])
     cv2.imwrite(str(folder / "000001.jpg"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(VideoError, match="the frame size changes"):

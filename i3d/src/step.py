@@ -1,4 +1,5 @@
 """A training step of a classifier: loss scale, accumulation, clipping, averaged weights; by the YAML."""
+
 import contextlib
 
 from mindspore import Parameter, ParameterTuple, nn, ops

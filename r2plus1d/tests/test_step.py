@@ -6,7 +6,7 @@ import pytest
 from mindspore import nn
 
 from shared_utils.config import UserError
-from shared_utils.step import TrainStep, freeze_norm, mixed_precision
+from src.step import TrainStep, freeze_norm, mixed_precision
 
 RATE = 0.5
 CLIPS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared_utils import cuda
+from ci import cuda
+from shared_utils import training
 
 LDD = """#!/bin/sh
 echo "	libcudart.so.11.0 => {cudart} (0x00007f30a0200000)"
@@ -30,7 +31,7 @@ def site(tmp_path, monkeypatch):
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    monkeypatch.setattr(sys, "path", [str(folder)])
+    monkeypatch.setattr(training, "CUDA_PLUGIN", folder / "mindspore/lib/plugin/libmindspore_gpu.so.11.6")
     for name in ("LD_LIBRARY_PATH", "CUDA_HOME"):
         monkeypatch.delenv(name, raising=False)
     return folder
@@ -51,7 +52,7 @@ def ldd(tmp_path, monkeypatch):
     return install
 
 
-COMMON = Path(cuda.__file__).with_name("common.sh")
+COMMON = Path(training.__file__).with_name("common.sh")
 
 
 @pytest.fixture
@@ -98,36 +99,31 @@ def test_a_cuda_home_of_the_users_and_no_wheels_are_left_alone(source, site, tmp
 
 def test_why_no_gpu_tells_the_first_obstacle(site, ldd, tmp_path, monkeypatch):
     ldd("not found", "not found")
-    assert cuda.why_no_gpu().startswith("libcuda.so.1, libcudart.so.11.0 not found: pip install -r ")
+    assert training.why_no_gpu().startswith("libcuda.so.1, libcudart.so.11.0 not found: pip install -r ")
     ldd("/wheel/libcudart.so.11.0", "not found")
-    assert cuda.why_no_gpu() == "libcuda.so.1 not found: install the NVIDIA driver"
+    assert training.why_no_gpu() == "libcuda.so.1 not found: install the NVIDIA driver"
     ldd("/wheel/libcudart.so.11.0", "/driver/libcuda.so.1 (0x00007f30a0200000)")
-    assert cuda.why_no_gpu().startswith("CUDA_HOME names no folder with bin/nvcc")
+    assert training.why_no_gpu().startswith("CUDA_HOME names no folder with bin/nvcc")
     (tmp_path / "home/bin").mkdir(parents=True)
     (tmp_path / "home/bin/nvcc").touch()
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
     driver = type("Driver", (), {"cuInit": staticmethod(lambda flags: 100)})
-    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver)
-    assert cuda.why_no_gpu() == "the NVIDIA driver finds no GPU that it can use (cuInit: error 100)"
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: driver)
+    assert training.why_no_gpu() == "the NVIDIA driver finds no GPU that it can use (cuInit: error 100)"
     driver.cuInit = staticmethod(lambda flags: 0)
-    assert cuda.why_no_gpu() == ""
+    assert training.why_no_gpu() == ""
 
 
 def test_why_no_gpu_without_mindspore(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert cuda.why_no_gpu().startswith("libmindspore_gpu.so.11.6 not found: pip install")
+    monkeypatch.setattr(training, "CUDA_PLUGIN", tmp_path / "libmindspore_gpu.so.11.6")
+    assert training.why_no_gpu().startswith("libmindspore_gpu.so.11.6 not found: pip install")
 
 
-def test_the_program_fails_only_for_more_than_the_driver(site, ldd):
-    def answer():
-        env = {**os.environ, "PYTHONPATH": str(site)}
-        command = [sys.executable, cuda.__file__]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout, done.stderr
-
+def test_the_program_fails_only_for_more_than_the_driver(ldd, capsys):
     ldd("/wheel/libcudart.so.11.0", "not found")
+    cuda.main()
     told = "libcuda.so.1: missing\nlibcudart.so.11.0: /wheel/libcudart.so.11.0\n"
-    assert answer() == (0, told, "")
+    assert capsys.readouterr().out == told
     ldd("not found", "not found")
-    status, _, error = answer()
-    assert status == 1 and error.startswith("error: libcudart.so.11.0 not found: pip install -r")
+    with pytest.raises(SystemExit, match=r"^error: libcudart.so.11.0 not found: pip install -r"):
+        cuda.main()

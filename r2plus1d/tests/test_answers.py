@@ -1,8 +1,11 @@
-"""evaluation, inference, exporting: what a user gets for a split, for a video, for a file."""
+"""eval.py, infer.py, export.py: what a user gets for a split, for a video, for a file; of a tiny network."""
 
 import csv
 import json
 
+import eval as evaluate
+import export
+import infer
 import mindspore as ms
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from mindspore import nn
 from ml_collections import ConfigDict
 
 from ci.synthetic_videos import write_kinetics
-from shared_utils import checkpoint, clips, datasets, evaluation, exporting, inference
+from shared_utils import checkpoint, datasets, exporting
 from shared_utils.config import UserError
+from src import evaluation
+from src.dataset import LabelledVideos
 
 NAMES = ["slide down", "slide up", "zoom in", "zoom out"]
 
@@ -41,9 +46,11 @@ def kinetics(tmp_path_factory):
 
 
 @pytest.fixture
-def config(kinetics, tmp_path):
+def config(kinetics, tmp_path, monkeypatch):
     """What evaluation, inference and export read of a YAML, with a checkpoint and its label map."""
-    ms.set_context(mode=ms.GRAPH_MODE)
+    for program in (evaluate, export, infer):
+        monkeypatch.setattr(program, "build", lambda config: Network())
+        monkeypatch.setattr(program.training, "start", lambda config: (0, 1))
     ms.set_seed(1)
     network = Network()
     best = tmp_path / "best.ckpt"
@@ -95,22 +102,25 @@ def loaded(config):
 
 
 def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, capsys):
-    videos = clips.LabelledVideos(config.data_loader.eval, 4)
-    scores = evaluation.evaluate(loaded(config), videos, config.eval)
+    videos = LabelledVideos(config.data_loader.eval, 4)
+    scores = evaluation.probabilities(loaded(config), videos, config.eval)
     bad = np.flatnonzero(scores[:, 0] < 0)
     assert scores.shape == (8, 4) and len(bad) == 1
     np.testing.assert_allclose(np.delete(scores, bad, 0).sum(1), 1, atol=1e-6)
     config.eval.batch_size = 8
-    np.testing.assert_allclose(evaluation.evaluate(loaded(config), videos, config.eval), scores, atol=1e-6)
+    np.testing.assert_allclose(
+        evaluation.probabilities(loaded(config), videos, config.eval), scores, atol=1e-6
+    )
     told = capsys.readouterr()
     assert told.err.count("bad video 1: ") == 1 and "eval: 8/8" in told.out
 
     labels = np.array([video.label for video in videos.videos])
     right = (scores.argmax(1) == labels) & (scores[:, 0] >= 0)
-    evaluation.report(scores, videos, config)
+    assert evaluation.top1(loaded(config), videos, config.eval) == right.sum() / 8
+    evaluate.main(config)
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == str({"Top_1_Accuracy": round(right.sum() / 8, 4), "Top_5_Accuracy": 0.875})
-    assert "8 videos of 4 classes, 6 views each, 1 of them bad and counted as wrong" in told[0]
+    assert "8 videos of 4 classes, 6 views each, 1 of them bad and counted as wrong" in told[-2]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["top1"] == right.sum() / 8 and results["bad_videos"] == 1 and results["videos"] == 8
     by_class = [right[labels == label].mean() for label in range(4)]
@@ -122,17 +132,17 @@ def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, cap
     assert (tmp_path / "out" / "val_confusion.png").stat().st_size > 1000
 
     config.eval.leave_out_bad = True
-    evaluation.report(scores, videos, config)
+    evaluate.main(config)
     assert str(round(right.sum() / 7, 4)) in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_label_map_that_differs_and_no_readable_video(config):
-    with pytest.raises(UserError, match=r"class zoom out is 3 there and missing here"):
-        labels = {name: NAMES.index(name) for name in NAMES[:3]}
-        evaluation.load_trained(Network(), config.eval.pretrained_model, labels)
-    videos = clips.LabelledVideos(config.data_loader.eval, 4)
     with pytest.raises(UserError, match=r"none of the 8 videos can be decoded"):
-        evaluation.report(np.full((8, 4), -1.0), videos, config)
+        evaluate.judge(np.full((8, 4), -1.0), LabelledVideos(config.data_loader.eval, 4), False)
+    labels = {name: NAMES.index(name) for name in NAMES[:3]}
+    datasets.write_label_map(datasets.label_map_of(config.eval.pretrained_model), labels)
+    with pytest.raises(UserError, match=r"class zoom out is missing there and 3 here"):
+        evaluate.main(config)
 
 
 def predictions(config):
@@ -146,10 +156,10 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     for file_format in ("", "MINDIR", "ONNX"):
         if file_format:
             config.export.file_format = file_format
-            exporting.export_classifier(config, Network)
+            export.main(config)
             config.infer.pretrained_model = f"{tmp_path}/net.{file_format.lower()}"
             assert "reloaded, largest difference" in capsys.readouterr().out
-        inference.infer(config, Network)
+        infer.main(config)
         answers.append(predictions(config))
     for entries in answers:
         assert [len(entry.get("top5", [])) for entry in entries] == [4, 4, 4, 0, 4, 4, 4, 4]
@@ -158,8 +168,8 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
             for guess, other in zip(entry.get("top5", []), first.get("top5", [])):
                 assert guess["class"] == other["class"] == NAMES[guess["id"]]
                 assert guess["score"] == pytest.approx(other["score"], abs=1e-5)
-    videos = clips.LabelledVideos(config.data_loader.eval, 4)
-    scores = evaluation.evaluate(loaded(config), videos, config.eval)
+    videos = LabelledVideos(config.data_loader.eval, 4)
+    scores = evaluation.probabilities(loaded(config), videos, config.eval)
     by_id = {video.path.name: row for video, row in zip(videos.videos, scores)}
     for entry in answers[0][:3]:  # the same as in the evaluation
         row = by_id[entry["video"].rsplit("/", 1)[1]]
@@ -169,10 +179,10 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     with pytest.raises(
         UserError, match=r"takes clips of \[2, 3, 4, 16, 16\], data_loader.eval makes \[2, 3, 3"
     ):
-        inference.infer(config, Network)
+        infer.main(config)
     config.infer.features = True
     with pytest.raises(UserError, match=r"infer.features needs a checkpoint"):
-        inference.infer(config, Network)
+        infer.main(config)
 
 
 def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
@@ -180,7 +190,7 @@ def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
     (tmp_path / "some.txt").write_text(f"{paths[1]}\n\nnot_there.mp4\n{paths[0]}\n")
     config.infer.image_path = str(tmp_path / "some.txt")
     config.infer.features, config.infer.render = True, "mp4"
-    inference.infer(config, Network)
+    infer.main(config)
     entries = predictions(config)
     assert "no such file" in entries[1]["error"] and [entries[0]["features"], entries[2]["features"]] == [
         0,
@@ -213,7 +223,7 @@ def test_mistakes_at_inference(config, kinetics, tmp_path, key, value, told):
     (tmp_path / "empty").mkdir()
     config.infer[key] = value.format(tmp_path / "empty")
     with pytest.raises(UserError, match=told):
-        inference.infer(config, Network)
+        infer.main(config)
 
 
 @pytest.mark.parametrize("name", ["a.mindir", "a.onnx"])
@@ -230,13 +240,13 @@ def test_an_export_that_differs_leaves_the_earlier_file(config, tmp_path, monkey
         exporting, "load_exported", lambda path: (lambda clips: np.full((2, 4), np.nan), None)
     )
     with pytest.raises(UserError, match=r"the exported ONNX differs from the network by nan"):
-        exporting.export_classifier(config, Network)
+        export.main(config)
     assert (tmp_path / "net.onnx").read_bytes() == b"an earlier one"
     config.export.file_format = "AIR"
     with pytest.raises(UserError, match=r"AIR is written on an Ascend only"):
-        exporting.export_classifier(config, Network)
+        export.main(config)
 
 
 def test_class_names_without_a_label_map(tmp_path):
-    assert inference.class_names(tmp_path / "a.ckpt", 400)[399] == "zumba"
-    assert inference.class_names(tmp_path / "a.ckpt", 2) == ["class 0", "class 1"]
+    assert infer.class_names(tmp_path / "a.ckpt", 400)[399] == "zumba"
+    assert infer.class_names(tmp_path / "a.ckpt", 2) == ["class 0", "class 1"]

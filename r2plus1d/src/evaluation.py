@@ -1,0 +1,35 @@
+"""What the network says of videos: the mean over the views of each, and the accuracy of that."""
+
+import mindspore as ms
+import numpy as np
+from tqdm import tqdm
+
+from shared_utils import metrics
+from shared_utils.video import VideoError
+from src.views import video_answers
+
+
+def probabilities(network, videos, section, progress=True):
+    """Mean probabilities (N, K) of a split's videos over their views; a row of -1 for a bad video.
+
+    `videos`: dataset.LabelledVideos; `section`: the YAML's eval, with num_clips, num_crops and batch_size.
+    """
+    network.set_train(False)
+    paths, rows, bad = [video.path for video in videos.videos], [], np.full(len(videos.names), -1.0)
+    every = max(1, len(paths) // 20)
+    means = video_answers(lambda views: metrics.softmax(network(ms.Tensor(views)).asnumpy()), videos.reader,
+                          paths, section.num_clips, section.num_crops, section.batch_size)
+    for mean in tqdm(means, "evaluation", len(paths), unit="video", disable=None if progress else True):
+        if isinstance(mean, VideoError):
+            videos.bad.report(mean)
+        rows.append(bad if isinstance(mean, VideoError) else mean)
+        if progress and (len(rows) % every == 0 or len(rows) == len(paths)):
+            tqdm.write(f"eval: {len(rows)}/{len(paths)}")
+    return np.stack(rows)
+
+
+def top1(network, videos, section):
+    """Share of a split's videos whose class is the first guess; a bad video counts as wrong."""
+    scores = probabilities(network, videos, section, progress=False)
+    labels = np.array([video.label for video in videos.videos])
+    return float((metrics.top_k(scores, labels, 1) & (scores[:, 0] >= 0)).mean())

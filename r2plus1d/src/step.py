@@ -1,0 +1,91 @@
+"""A training step of a classifier: loss scale, accumulation, clipping, averaged weights; by the YAML."""
+
+import contextlib
+
+from mindspore import Parameter, ParameterTuple, nn, ops
+from mindspore.common import dtype
+
+from shared_utils.config import UserError
+
+
+class TrainStep(nn.Cell):
+    """One update from clips (accumulate * B, 3, T, H, W) and labels (accumulate * B,) -> mean loss.
+
+    The loss is the softmax cross-entropy of the network's logits, with `label_smoothing`.
+    Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
+    then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
+    loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
+    each step it keeps that share of itself.
+    """
+
+    def __init__(self, network, optimizer, label_smoothing=0.0, accumulate=1, clip_norm=0.0, ema=0.0,
+                 loss_scale=1.0, ranks=1):
+        super().__init__(auto_prefix=False)
+        self.network, self.optimizer, self.weights = network, optimizer, optimizer.parameters
+        self.label_smoothing = label_smoothing
+        self.accumulate, self.clip_norm, self.ema, self.scale = accumulate, clip_norm, ema, loss_scale
+        self.gradients = ops.value_and_grad(self._scaled, None, self.weights)
+        self.reduce = nn.DistributedGradReducer(self.weights, True, ranks) if ranks > 1 else nn.Identity()
+        self.current = ParameterTuple(network.get_parameters()) if ema else ()
+        self.average = ParameterTuple([Parameter(weight.value().copy(), f"ema.{weight.name}", False)
+                                       for weight in self.current])
+
+    def _scaled(self, clips, labels):
+        logits = self.network(clips).astype(dtype.float32)
+        return ops.cross_entropy(logits, labels, label_smoothing=self.label_smoothing) * self.scale
+
+    def construct(self, clips, labels):
+        size = clips.shape[0] // self.accumulate
+        loss, gradients = self.gradients(clips[:size], labels[:size])
+        for part in range(1, self.accumulate):
+            rows = slice(part * size, (part + 1) * size)
+            more, others = self.gradients(clips[rows], labels[rows])
+            loss, gradients = loss + more, [one + other for one, other in zip(gradients, others)]
+        gradients = self.reduce(tuple(gradients))
+        factor = 1.0 / (self.scale * self.accumulate)
+        gradients = [gradient * factor for gradient in gradients] if factor != 1.0 else gradients
+        if self.clip_norm:
+            gradients = ops.clip_by_global_norm(tuple(gradients), self.clip_norm)
+        loss = ops.depend(loss * factor, self.optimizer(tuple(gradients)))
+        for average, weight in zip(self.average, self.current):
+            step = (ops.depend(weight, loss) - average) * (1 - self.ema)
+            loss = ops.depend(loss, ops.assign(average, average + step))
+        return loss
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """The network has its averaged parameters while the context is open; the same without `ema`."""
+        kept = [weight.value().copy() for weight in self.current]
+        for weight, average in zip(self.current, self.average):
+            weight.set_data(average.value().copy())
+        try:
+            yield
+        finally:
+            for weight, value in zip(self.current, kept):
+                weight.set_data(value)
+
+
+def norms(network):
+    """The batch norms of a network."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds)]
+
+
+def freeze_norm(network):
+    """Let every batch norm use its moving averages, and keep them, also in training."""
+    for norm in norms(network):
+        norm.use_batch_statistics = False
+
+
+def mixed_precision(network, level):
+    """Let the network compute in float32 (O0), in float16 but for batch norm (O2), or in float16 (O3).
+
+    Its parameters stay float32. Raises UserError for another level.
+    """
+    if level not in ("O0", "O2", "O3"):
+        raise UserError(f"train.amp_level must be O0, O2 or O3, not {level}")
+    # Not amp.auto_mixed_precision: it puts wrappers around cells, which hide the norms that networks fold.
+    if level != "O0":
+        network.to_float(dtype.float16)
+    for norm in norms(network) if level == "O2" else ():
+        norm.to_float(dtype.float32)
