@@ -43,7 +43,7 @@ pack: setup
 	$(BIN)/python ci/pack.py $(or $(MODEL),arn) $(or $(DEST),demo/packed)
 
 bench: setup
-	cd $(or $(MODEL),arn) && $(BIN)/python $(if $(filter-out arn,$(MODEL)),../ci/)bench.py $(ARGS)
+	cd $(or $(MODEL),arn) && $(BIN)/python $(if $(filter-out arn stnet,$(MODEL)),../ci/)bench.py $(ARGS)
 
 # Parameters and multiply-accumulates; ARGS="-c FILE.yaml --section.key=value ..." for another network or shape.
 flops: setup

@@ -12,7 +12,7 @@ cd "$root"
 
 train() {
     echo "== 2/4 training; stopped with Ctrl-C, it goes on the next time"
-    bash "$scripts/run_standalone_train.sh" "$config"
+    bash "$scripts"/run_standalone_train*.sh "$config"
 }
 
 few_shot() {
@@ -37,6 +37,7 @@ test_videos() {
         'NR > 1 && !seen[$1]++ {printf "%s/%s_%06d_%06d.mp4\n", folder, $2, $3, $4}' demo/kinetics/kinetics-400_test.csv
 }
 
+# The flags of the checkpoint and of the split.
 classifier() {
     echo "== 1/4 synthetic videos in demo/kinetics"
     "$PYTHON" ci/synthetic_videos.py demo/kinetics --layout kinetics --classes 8 --videos 100
@@ -44,8 +45,7 @@ classifier() {
     echo "== 3/4 evaluation on videos never seen"
     mkdir -p "demo/$model"
     # Training chose its best epoch by the split val, so that eval.py is to take test.
-    (cd "$model" && "$PYTHON" eval.py -c "$config" --eval.pretrained_model="$best" \
-        --data_loader.eval.dataset.split=test) | tee "demo/$model/eval.log"
+    (cd "$model" && "$PYTHON" eval.py -c "$config" "$1=$best" "$2=test") | tee "demo/$model/eval.log"
     echo "== 4/4 predictions"
     test_videos >"demo/$model/videos.txt"
     bash "$scripts/run_infer.sh" CPU "$config" "$best"
@@ -60,6 +60,7 @@ classifier() {
 
 case $model in
     arn) few_shot ;;
-    *) classifier ;;
+    stnet) classifier --resume --eval_split ;;
+    *) classifier --eval.pretrained_model --data_loader.eval.dataset.split ;;
 esac
 ls "demo/$model"/*.gif

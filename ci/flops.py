@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def network_and_shapes(config):
     """A model's network by its configuration, and the shapes of its inputs."""
+    if hasattr(config, "avgpool_kernel_size"):
+        build = importlib.import_module("src.settings").build
+        return build(config), [(1, config.T, 3 * config.N, config.target_size, config.target_size)]
     if not hasattr(config, "self_supervision"):
         build = importlib.import_module("src.build").build
         section, frames = config.export, config.data_loader.eval.dataset.seq

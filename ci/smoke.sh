@@ -15,8 +15,12 @@ smoke() {
     local config=$packed/smoke_config.yaml best=$packed/output/toy/$1-best.ckpt
     "$PYTHON" "$root/ci/pack.py" "$model" "$scratch"
     cp "$root/ci/smoke_$model.yaml" "$config"
-    bash "$packed/scripts/run_standalone_train.sh" "$config"
-    bash "$packed/scripts/run_standalone_eval.sh" CPU "$config" "$best"
+    bash "$packed"/scripts/run_standalone_train*.sh "$config"
+    if [ "$model" = stnet ]; then
+        bash "$packed/scripts/run_eval.sh" CPU ../demo/kinetics "$best" "$config"
+    else
+        bash "$packed/scripts/run_standalone_eval.sh" CPU "$config" "$best"
+    fi
     bash "$packed/scripts/run_export.sh" "$config" "$best" MINDIR
     bash "$packed/scripts/run_export.sh" "$config" "$best" ONNX
     bash "$packed/scripts/run_infer.sh" CPU "$config" "$best"

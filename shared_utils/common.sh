@@ -35,21 +35,27 @@ standalone_train() {
 }
 pretrained=()  # further flags of a model where a pretrained one is named
 
-# What run_distribute_train.sh does: one rank on each of the devices of this host.
-distribute_train() {
-    local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]" config bin options=()
-    if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
-    if (($(tr ',' '\n' <<<"$2" | grep -c .) != $1)); then
-        echo "error: $1 devices, but VISIBLE_DEVICES names $2" >&2
+# Run train.py with these flags on each of the devices of this host: COUNT DEVICES(0,1,..) FLAG ...
+ranks() {
+    local count=$1 devices=$2 bin
+    shift 2
+    if (($(tr ',' '\n' <<<"$devices" | grep -c .) != count)); then
+        echo "error: $count devices, but VISIBLE_DEVICES names $devices" >&2
         exit 2
     fi
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
-    export CUDA_VISIBLE_DEVICES=$2 ASCEND_RT_VISIBLE_DEVICES=$2
-    config=$(locate "${3:-default_config.yaml}")
+    export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices
+    logged train/train.log env PATH="$bin:$PATH" msrun --worker_num="$count" --local_worker_num="$count" \
+        --master_port="${MASTER_PORT:-8118}" --log_dir=train --join=True --tail_worker_log=0 train.py "$@"
+}
+
+# What run_distribute_train.sh does.
+distribute_train() {
+    local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]" options=()
+    if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
     if (($# > 3)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$4")"); fi
-    logged train/train.log env PATH="$bin:$PATH" msrun --worker_num="$1" --local_worker_num="$1" \
-        --master_port="${MASTER_PORT:-8118}" --log_dir=train --join=True --tail_worker_log=0 \
-        train.py -c "$config" --train.run_distribute=True --train.ckpt_path=train/ckpt "${options[@]}"
+    ranks "$1" "$2" -c "$(locate "${3:-default_config.yaml}")" --train.run_distribute=True \
+        --train.ckpt_path=train/ckpt "${options[@]}"
 }
 
 # What run_standalone_eval.sh does.

@@ -29,6 +29,10 @@ EXPECTED = {  # flags of a small, odd shape, and torch.utils.flop_counter's half
         [*clip(9, 40, 48), "--model.conv1_stride_t=2", "--model.pool1_stride_t=2"],
         "1x3x9x40x48, 35,397,840 parameters, 510,878,720 MACs (0.511 G)",
     ),
+    "stnet": (
+        ["--T=3", "--target_size=40", "--avgpool_kernel_size=2"],
+        "1x3x15x40x40, 32,852,389 parameters, 762,991,616 MACs (0.763 G)",
+    ),
     "r2plus1d": (clip(7, 40, 48), "1x3x7x40x48, 31,505,325 parameters, 2,903,988,704 MACs (2.904 G)"),
 }
 

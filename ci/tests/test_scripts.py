@@ -16,7 +16,12 @@ ARGUMENTS = {  # of a call with a configuration called mine.yaml
     "run_standalone_eval.sh": ["CPU", "mine.yaml"],
     "run_export.sh": ["mine.yaml"],
     "run_infer.sh": ["CPU", "mine.yaml"],
+    "run_standalone_train_gpu.sh": ["mine.yaml"],
+    "run_distribute_train_gpu.sh": ["2", "0,1", "mine.yaml"],
+    "run_distribute_train_ascend.sh": ["data", "../table.json", "resnet50.ckpt", "mine.yaml"],
+    "run_eval.sh": ["CPU", "data", "best.ckpt", "mine.yaml"],
 }
+RANK_TABLE = '{"server_list": [{"device": [{"device_id": "0", "rank_id": "0"}, {"device_id": "1"}]}]}'
 # In place of python and msrun: prints where it runs, and its arguments.
 STAND_IN = '#!/bin/bash\nif [ "$1" = -c ]; then exit 1; fi\necho "$PWD: $(basename "$0") $*"\n'
 
@@ -28,6 +33,7 @@ def call(tmp_path):
     """Return call(script, *arguments): run it in a copy of its model, from an unrelated folder."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "table.json").write_text(RANK_TABLE)
     for name in ("python", "msrun"):
         (tmp_path / "bin" / name).write_text(STAND_IN)
         (tmp_path / "bin" / name).chmod(0o755)

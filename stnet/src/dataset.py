@@ -1,0 +1,255 @@
+"""Videos in, super-images out: what train.py, eval.py and infer.py read.
+
+A video is a file, a folder of its frames as preprocess_ucf101.py makes it, or a pickle as video2pkl.py does.
+"""
+
+import os
+import pickle
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from shared_utils import datasets, transforms, video
+from shared_utils.clips import BadVideos, Samples
+from shared_utils.config import UserError
+from shared_utils.video import VideoError
+
+import cv2  # isort: skip
+
+TYPES = {"ucf101": "UCF101", "kinetics400": "Kinetics400"}  # by dataset_type, in the words of datasets
+
+
+def segment_frames(count, T, N, rng=None):
+    """Frame indices (T, N) int64: N successive frames of each of T equal segments of `count` frames.
+
+    They begin at a random place of the segment, without `rng` in its middle. A short video begins again at
+    the start (Section 4.1; the published ports do the same).
+    """
+    if min(count, T, N) < 1:
+        raise ValueError(f"{T} segments of {N} frames cannot be taken from {count} frames")
+    length = count // T
+    spare = max(0, length - N)
+    within = np.full(T, spare // 2) if rng is None else rng.integers(spare + 1, size=T)
+    starts = np.arange(T) * max(1, length) + within
+    return (starts[:, None] + np.arange(N)) % count
+
+
+def super_images(clip, T, N):
+    """(3, T * N, H, W) -> (T, 3N, H, W), channel 3n + c is colour c of the n-th frame."""
+    _, _, height, width = clip.shape
+    frames = clip.reshape(3, T, N, height, width).transpose(1, 2, 0, 3, 4)  # (T, N, 3, H, W)
+    return np.ascontiguousarray(frames.reshape(T, 3 * N, height, width))
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads containers, text, bytes and numbers; a pickle that asks for anything to call is refused."""
+
+    def find_class(self, module, name):
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes by the published protocol 2
+            return lambda text, encoding: text.encode("latin1")
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which plain data does not need")
+
+
+def read_pickle(path):
+    """(video id, [JPEG file of each frame as bytes], label) of a pickle. Raises VideoError.
+
+    The published script writes the label before the frames; that order is read as well.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = _PlainUnpickler(file, encoding="bytes").load()
+    except (
+        OSError,
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise VideoError(path, f"no pickle of frames: {error}") from None
+    by_kind = {type(part): part for part in found} if isinstance(found, tuple) else {}
+    name, frames, label = (by_kind.get(kind) for kind in (str, list, int))
+    name = by_kind[bytes].decode(errors="replace") if bytes in by_kind else name
+    if len(by_kind) != 3 or None in (name, frames, label) or not all(isinstance(x, bytes) for x in frames):
+        raise VideoError(path, "a pickle holds (video id, [JPEG bytes, ...], label)")
+    return name, frames, label
+
+
+def decode(path, choose, each=np.asarray, label=None):
+    """Frames choose(frame count) of a video: (len, H, W, 3) uint8, each through `each`. Raises VideoError.
+
+    A pickle must carry `label` where one is given.
+    """
+    if path.suffix != ".pkl":
+        return video.decode(path, choose, each=each)
+    _, files, told = read_pickle(path)
+    if not files or label not in (None, told):
+        raise VideoError(path, f"labelled {told}, the list says {label}" if files else "without frames")
+    wanted, frames = choose(len(files)), {}
+    for index in np.unique(wanted):
+        try:
+            frame = cv2.imdecode(np.frombuffer(files[index], np.uint8), cv2.IMREAD_COLOR)
+            frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        except cv2.error:
+            raise VideoError(path, f"frame {index} is not a readable JPEG") from None
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise VideoError(path, "the frame size changes")
+    return np.stack([frames[index] for index in wanted])
+
+
+class ClipReader:
+    """How super-images are read from a video: `training` at random, otherwise always the same."""
+
+    def __init__(self, config, training=False):
+        """Raises UserError."""
+        self.T, self.N = config.T, config.N
+        if min(self.T, self.N, config.short_size, config.target_size) < 1:
+            raise UserError("T, N, short_size and target_size must be at least 1")
+        self.workers = max(1, min(config.workers, os.cpu_count()))
+        size = [config.target_size] * 2
+        shrink = {"type": "VideoShortEdgeResize", "size": config.short_size}
+        if config.squash:
+            shrink = {"type": "VideoResize", "size": [config.short_size] * 2}
+        self.resize = transforms.compose([shrink], None)
+        flip = {"type": "VideoRandomHorizontalFlip", "prob": config.horizontal_flip}
+        cut = [{"type": "VideoRandomCrop", "size": size}, flip]
+        self.prepare = transforms.compose(
+            [
+                *(cut if training else [{"type": "VideoCenterCrop", "size": size}]),
+                {"type": "VideoRescale"},
+                {"type": "VideoReOrder", "order": [3, 0, 1, 2]},
+                {"type": "VideoNormalize", "mean": list(config.image_mean), "std": list(config.image_std)},
+            ]
+        )
+
+    def frames(self, path, rng=None, each=np.asarray, label=None):
+        """The frames (T * N, H, W, 3) uint8 of the segments. Raises VideoError."""
+        return decode(path, lambda count: segment_frames(count, self.T, self.N, rng).ravel(), each, label)
+
+    def clip(self, path, rng=None, label=None):
+        """Super-images (T, 3N, H, W) float32, what is random drawn from `rng`. Raises VideoError."""
+        frames = self.frames(path, rng, lambda frame: self.resize(frame[None], None)[0], label)
+        return super_images(self.prepare(frames, rng or np.random.default_rng(0)), self.T, self.N)
+
+
+def listed(config, split):
+    """([datasets.Video], names not on disk, {class: id}) of a split of the data set. Raises UserError.
+
+    Splits are those of the data set, and of ucf101 also `val`, see `val_groups`.
+    """
+    if config.dataset_type not in TYPES:
+        raise UserError(f"dataset_type must be {' or '.join(TYPES)}, not {config.dataset_type}")
+    root, own = Path(config.dataset_path), {"train": config.local_train_list, "val": config.local_val_list}
+    held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not own.get(split)
+    chosen = own.get(split) or config.dataset_list
+    if config.dataset_type == "kinetics400" and any((root / split).glob("*.pkl")):
+        return pickled(root, split, config.class_num, own.get(split))
+    source = "train" if held_out and split == "val" else split
+    videos, missing, labels = datasets.labelled(
+        root, TYPES[config.dataset_type], source, config.class_num, chosen
+    )
+    if held_out and split in ("train", "val"):
+        unseen = validation_groups(videos, config.val_groups)
+        videos = [video for video in videos if (group(video) in unseen) == (split == "val")]
+        if not videos:
+            raise UserError(f"val_groups {config.val_groups} leaves no video for {split}")
+    return videos, missing, labels
+
+
+def group(video):
+    """(class, recording) of a UCF101 video, of its own where the name tells none."""
+    found = re.search(r"_(g\d+)_c\d+$", video.id)
+    return video.label, found[1] if found else video.id
+
+
+def validation_groups(videos, count):
+    """The last `count` recordings of each class, fewer where a class would be left without a video."""
+    groups = defaultdict(set)
+    for item in videos:
+        groups[item.label].add(group(item))
+    return {name for names in groups.values() for name in sorted(names)[1:][-count:]}
+
+
+def pickled(root, split, classes, chosen=""):
+    """The same of pickles <split>/<id>.pkl, by Kinetics-400's csv. Raises UserError."""
+    rows = datasets.kinetics400_rows(chosen or root / f"kinetics-400_{split}.csv")
+    names = datasets.read_lines(datasets.KINETICS400)
+    if classes != len(names):
+        training = root / "kinetics-400_train.csv"
+        listing = datasets.kinetics400_rows(training) if training.exists() else rows
+        names = sorted({name for name, _ in listing})
+    labels = {name: label for label, name in enumerate(names)}
+    if len(names) != classes:
+        raise UserError(f"{root} has {len(names)} classes, but class_num is {classes}")
+    if strange := sorted({name for name, _ in rows} - set(names)):
+        raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes")
+    paths = [(name, stem, root / split / f"{stem}.pkl") for name, stem in rows]
+    videos = [datasets.Video(stem, path, labels[name]) for name, stem, path in paths if path.is_file()]
+    return videos, [stem for _, stem, path in paths if not path.is_file()], labels
+
+
+class LabelledVideos:
+    """The videos of a split: videos: [datasets.Video]; labels: {class: id}; names: class names by id; reader:
+    their ClipReader; bad: their BadVideos."""
+
+    def __init__(self, config, split, training=False):
+        """Raises UserError."""
+        self.reader = ClipReader(config, training)
+        self.videos, missing, self.labels = listed(config, split)
+        self.names = sorted(self.labels, key=self.labels.get)
+        self.bad = BadVideos(config.max_bad_videos, missing)
+
+
+class TrainingClips(LabelledVideos):
+    """The training clips in batches; steps: in an epoch."""
+
+    def __init__(self, config, rank=0, ranks=1):
+        """Raises UserError, also where the videos do not fill a step."""
+        super().__init__(config, "train", training=True)
+        self.seed, self.rank, self.ranks, self.clips = config.seed, rank, ranks, config.batch_size
+        if self.clips < 1:
+            raise UserError(f"batch_size must be at least 1, not {self.clips}")
+        self.steps = len(self.videos) // (self.clips * ranks)
+        if self.steps == 0:
+            raise UserError(
+                f"{len(self.videos)} training videos are fewer than the {self.clips * ranks} clips of a step"
+            )
+
+    def batches(self, first_step=0):
+        """(mindspore.dataset of clip (B, T, 3N, H, W) and label (B,), its Samples) from a step on."""
+        samples = Samples(
+            self.sample,
+            len(self.videos),
+            self.steps,
+            self.reader.workers,
+            self.clips,
+            first_step,
+            self.rank,
+            self.ranks,
+            self.seed,
+        )
+        return samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True), samples
+
+    def sample(self, number):
+        """(clip (T, 3N, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).
+
+        A bad video gives way to another of its class. Raises UserError where none can be read.
+        """
+        first, rng = self.videos[number % len(self.videos)], np.random.default_rng([self.seed, number])
+        for item in self._candidates(first, rng):
+            try:
+                return self.reader.clip(item.path, rng, item.label), np.int32(item.label)
+            except VideoError as error:
+                self.bad.report(error)
+        raise UserError(f"the class of {first.path} has no readable video")
+
+    def _candidates(self, first, rng):
+        yield first
+        others = [item for item in self.videos if item.label == first.label and item is not first]
+        yield from (others[place] for place in rng.permutation(len(others)))

@@ -1,0 +1,141 @@
+"""Decode every video of UCF101 once into small JPEG frames, which training reads many times as fast.
+
+    python src/preprocess_ucf101.py --source_data_dir UCF101 --output_dir UCF101_frames
+
+`<Class>/<video>.avi` becomes the folder `<Class>/<video>` of 000000.jpg, 000001.jpg, ..., whose shorter edge
+has --short_size pixels; the official lists are copied, so that the output is a data set like the source.
+Sources stay as they are. Run again, it goes on where it stopped. What failed is told and kept in
+preprocess_report.json; the exit status is 1 then.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
+
+import numpy as np
+
+from shared_utils.config import UserError
+from shared_utils.datasets import video_files, video_id
+from shared_utils.metrics import writable_folder, write_text
+from shared_utils.transforms import short_edge_resize
+from shared_utils.video import VideoError, decode
+
+import cv2  # isort: skip
+from tqdm import tqdm
+
+
+def jpeg_frames(path, short_size, quality, keep):
+    """Decode `path` and call keep(number, JPEG file as bytes) for each frame in turn: the count of frames.
+
+    `short_size`: of the shorter edge, 0: as it is. Raises VideoError.
+    """
+    numbers = iter(())
+
+    def choose(count):  # called again where a second decoder begins anew
+        nonlocal numbers
+        numbers = iter(range(count))
+        return range(count)
+
+    def each(frame):
+        frame = short_edge_resize(frame[None], None, short_size)[0] if short_size else frame
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        keep(next(numbers), data.tobytes())
+        return np.empty(0)  # nothing stays in memory
+
+    return len(decode(path, choose, each=each))
+
+
+def write_frames(path, folder, short_size, quality):
+    """The frames of the video `path` in `folder`, which appears when it is complete: their count.
+
+    Raises VideoError, and UserError where nothing can be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        count = jpeg_frames(
+            path, short_size, quality, lambda number, data: (partial / f"{number:06d}.jpg").write_bytes(data)
+        )
+        os.replace(partial, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    return count
+
+
+def run_all(function, items, workers):
+    """({item: reason} of those whose function(item) raised VideoError, count of the others), with progress.
+
+    Raises the first UserError.
+    """
+    bad, done = {}, 0
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(function, item): item for item in items}
+        try:
+            for job in tqdm(as_completed(jobs), "videos", len(jobs), disable=not sys.stderr.isatty()):
+                try:
+                    job.result()
+                    done += 1
+                except VideoError as error:
+                    bad[jobs[job]] = error.reason
+        except UserError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return bad, done
+
+
+def preprocess(source, output, short_size, quality, workers):
+    """Frames of all videos of `source` below `output`: ({bad video: reason}, number written). Raises
+    UserError."""
+    if not source.is_dir():
+        raise UserError(f"no folder {source}")
+    if writable_folder(output).resolve() == source.resolve():
+        raise UserError("--output_dir is the source: frames go to a folder of their own")
+    folders = sorted(entry for entry in source.iterdir() if entry.is_dir() and entry != output)
+    paths = [path for folder in folders for path in video_files(folder) if path.is_file()]
+    if not paths:
+        raise UserError(f"no videos in {source}: one folder for each class is expected")
+    lists = source / "ucfTrainTestlist"
+    if lists.is_dir():
+        shutil.copytree(lists, output / lists.name, dirs_exist_ok=True)
+    else:
+        print(f"no official lists in {source}: training needs ucfTrainTestlist there")
+    todo = [path for path in paths if not (output / video_id(path)).is_dir()]
+    return run_all(
+        lambda path: write_frames(path, output / video_id(path), short_size, quality), todo, workers
+    )
+
+
+def main(argv):
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--source_data_dir", type=Path, required=True)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--short_size", type=int, default=128, help="pixels of the frames' shorter edge")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args(argv)
+    if args.short_size < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
+        raise UserError("--short_size and --workers must be at least 1, --quality 1 to 100")
+    bad, written = preprocess(
+        args.source_data_dir, args.output_dir, args.short_size, args.quality, args.workers
+    )
+    for path, reason in sorted(bad.items()):
+        print(f"bad video {path}: {reason}")
+    report = {"written": written, "bad": {str(path): reason for path, reason in sorted(bad.items())}}
+    write_text(args.output_dir / "preprocess_report.json", json.dumps(report, indent=1) + "\n")
+    print(f"{written} videos written to {args.output_dir}, {len(bad)} bad")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,69 @@
+"""Train StNet: python train.py -c FILE.yaml [--key=value ...]."""
+
+from mindspore.train import Model
+
+from shared_utils import checkpoint, optim, training
+from shared_utils.config import UserError, run
+from src import settings
+from src.dataset import LabelledVideos, TrainingClips
+from src.evaluation import top1
+from src.inflate import load_resnet
+from src.loss import CrossEntropySmooth
+
+
+def main(config):
+    rank, ranks = training.start(settings.job(config))
+    data = TrainingClips(config, rank, ranks)
+
+    network = settings.build(config)
+    section = settings.training(config)
+    section.resume = begin(network, config)
+
+    rates = optim.learning_rates(settings.learning_rate(config), data.steps, config.num_epochs)
+    optimizer = optim.optimizer(settings.optimizer(config), network.trainable_params(), rates)
+    loss = CrossEntropySmooth(config.class_num, config.label_smoothing)
+
+    def validate():
+        score = top1(network, unseen, config.eval_batch_size)
+        network.set_train()
+        return score, f"top-1 {score:.4f} of {len(unseen.videos)} videos"
+
+    unseen = None
+    if config.run_eval:
+        split = "test" if config.dataset_type == "ucf101" and config.val_groups == 0 else "val"
+        unseen = LabelledVideos(config, split)
+    job = training.Run(
+        section, "stnet", network, network, optimizer, data.steps, data.labels, unseen and validate, rank
+    )
+    if job.epochs_left() == 0:
+        print(f"nothing to train: all {config.num_epochs} epochs are done")
+        return
+    rows, samples = data.batches(job.step)
+    callbacks = [training.Progress(job, config.log_steps, data.clips * ranks), job]
+    model = Model(network, loss, optimizer)
+    with samples.errors():
+        if config.dataset_sink_mode and settings.target(config) != "CPU":
+            # One step a time: the run looks at every step.
+            left = job.total_steps - job.step
+            model.train(left, rows, callbacks=callbacks, dataset_sink_mode=True, sink_size=1)
+        else:
+            model.train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)
+
+
+def begin(network, config):
+    """Load the weights that training starts from; the state to resume from is returned. Raises UserError."""
+    if config.resume not in ("", "auto"):
+        tensors, facts = checkpoint.load(config.resume)
+        if set(facts.get("weights", tensors)) < set(tensors):  # with an optimizer's state
+            return config.resume
+        checkpoint.load_weights(network, config.resume)
+        return ""
+    if config.pre_res50:
+        load_resnet(network, config.pre_res50)
+    elif not config.from_scratch:
+        raise UserError("name ImageNet weights to start from by pre_res50, or set from_scratch=True")
+    return config.resume
+
+
+if __name__ == "__main__":
+    run(main, __file__)
