@@ -245,6 +245,7 @@ def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsy
         ({"T": 0}, "must be at least 1"),
         ({"batch_size": 40}, "training videos are fewer than the 40 clips of a step"),
         ({"class_num": 3}, "class_num|num_classes"),
+        ({"dataset_path": "gone"}, "no kinetics400 data set at gone: name yours by --dataset_path"),
     ],
 )
 def test_what_does_not_fit_is_told(kinetics, changes, told):
