@@ -147,8 +147,8 @@ def listed(config, split):
         raise UserError(f"dataset_type must be {' or '.join(TYPES)}, not {config.dataset_type}")
     if not Path(config.dataset_path).is_dir():
         raise UserError(
-            f"no {config.dataset_type} data set at {config.dataset_path}: name yours by --dataset_path=...; UCF101 "
-            "is at https://www.crcv.ucf.edu/data/UCF101.php, synthetic ones are made by ci/synthetic_videos.py"
+            f"no {config.dataset_type} data set at {config.dataset_path}: name yours by --dataset_path=...; "
+            "UCF101 is at https://www.crcv.ucf.edu/data/UCF101.php, ci/synthetic_videos.py makes others"
         )
     root, own = Path(config.dataset_path), {"train": config.local_train_list, "val": config.local_val_list}
     held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not own.get(split)
