@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -148,9 +147,6 @@ def test_labels_are_alphabetical_and_used(kinetics, tmp_path, monkeypatch, capsy
 class Call:
     def __reduce__(self):
         return os.getcwd, ()
-
-
-Nothing = namedtuple("Nothing", "x")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def golden_network(golden, case):
         stem, _, leaf = name.rpartition(".")
         name = f"{stem}.{LEAVES.get(leaf, leaf)}"
         if "running" in name:
-            tensors[source] = statistic(golden, name, dense, shape[2])
+            tensors[source] = statistic(golden, name, dense)
         else:
             tensors[source] = weight(name, shape_)
     arrays, initial = convert(tensors, "mindspore-ai", shapes)
