@@ -145,6 +145,8 @@ def test_ten_crops_are_the_corners_and_the_middle_with_their_mirror_images():
     tall = clip.transpose(0, 2, 1, 3)
     _, cuts = views.crop_functions([{"type": "VideoCenterCrop", "size": [5, 6]}], 3)
     assert [cut(tall, None)[0, 0, 0, 0] for cut in cuts] == [0, 2, 4]
+    _, cuts = views.crop_functions(operations, 3)  # of a wide clip along its width
+    assert [cut(clip, None)[0, 0, 0, 0] for cut in cuts] == [9, 11, 13]
     with pytest.raises(UserError, match="num_crops must be 1, 3 or 10, not 4"):
         views.crop_functions(operations, 4)
     with pytest.raises(UserError, match="3 crops need one VideoCenterCrop"):
