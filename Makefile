@@ -12,7 +12,7 @@ STAMP := $(VENV)/installed-$(DEVICE)
 
 setup: $(STAMP)
 
-$(STAMP): $(wildcard requirements*.txt)
+$(STAMP): $(wildcard requirements*.txt */requirements.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
 ifeq ($(DEVICE),gpu)

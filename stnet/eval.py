@@ -9,8 +9,10 @@ from shared_utils.datasets import check_label_map, label_map_of
 from src import settings
 from src.dataset import LabelledVideos
 from src.evaluation import probabilities
+from src.modelarts import online
 
 
+@online
 def main(config):
     training.start(settings.job(config))
     path = settings.trained(config)

@@ -10,8 +10,10 @@ from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import label_map_of, read_label_map, write_label_map
 from src import settings
+from src.modelarts import online
 
 
+@online
 def main(config):
     job = settings.job(config)
     training.start(job)

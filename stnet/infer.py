@@ -21,10 +21,12 @@ from shared_utils.video import SUFFIXES, VideoError, write_picture
 from src import settings
 from src.dataset import ClipReader
 from src.evaluation import answers
+from src.modelarts import online
 
 GREEN, WHITE = (120, 230, 120), (255, 255, 255)  # of the first and the second guess
 
 
+@online
 def main(config):
     training.start(settings.job(config))
     paths = input_videos(config.image_path)

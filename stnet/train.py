@@ -9,8 +9,10 @@ from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
 from src.inflate import load_resnet
 from src.loss import CrossEntropySmooth
+from src.modelarts import online
 
 
+@online
 def main(config):
     rank, ranks = training.start(settings.job(config))
     data = TrainingClips(config, rank, ranks)

@@ -19,6 +19,7 @@ ARGUMENTS = {  # of a call with a configuration called mine.yaml
     "run_standalone_train_gpu.sh": ["mine.yaml"],
     "run_distribute_train_gpu.sh": ["2", "0,1", "mine.yaml"],
     "run_distribute_train_ascend.sh": ["data", "../table.json", "resnet50.ckpt", "mine.yaml"],
+    "run_infer_310.sh": ["stnet.mindir", "data", "Y", "0", "mine.yaml"],
     "run_eval.sh": ["CPU", "data", "best.ckpt", "mine.yaml"],
 }
 RANK_TABLE = '{"server_list": [{"device": [{"device_id": "0", "rank_id": "0"}, {"device_id": "1"}]}]}'
@@ -69,7 +70,7 @@ def test_too_many_arguments_print_usage(call, script):
 @each_script
 def test_without_arguments(call, script):
     done = call(script)
-    if script.name.startswith("run_distribute"):
+    if script.name.startswith(("run_distribute", "run_infer_310")):
         assert (done.returncode, done.stderr.startswith("usage: ")) == (2, True)
     else:
         assert done.returncode == 0 and "default_config.yaml" in done.stdout, done.stderr

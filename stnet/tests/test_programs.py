@@ -2,11 +2,13 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import eval as evaluate
 import export
 import infer
+import infer_310
 import mindspore as ms
 import numpy as np
 import pytest
@@ -76,6 +78,13 @@ def test_a_run_trains_is_evaluated_exported_and_predicts(execute, tiny, kinetics
 
     status, told, error = execute(export, "-c", tiny, f"--resume={checkpoint_}")
     assert status == 0 and "reloaded, largest difference" in told, error
+    top1 = round(4 * float(best))
+    for flags in ([], ["--preprocess=False", "--dataset_path="]):  # the second from what the first one made
+        flags += [f"--resume={tmp_path}/net.mindir", f"--preprocess_dir={tmp_path}/super_images"]
+        status, told, error = execute(infer_310, "-c", tiny, *flags)
+        assert status == 0 and "net.mindir through MINDIR on the CPU, 4 videos, 0 of them bad" in told, error
+        assert told.splitlines()[-1] == f"top1_correct={top1}, tot=4, acc={25 * top1:.2f}%"
+
     guesses = []
     for file in (checkpoint_, tmp_path / "net.mindir"):
         flags = ["-c", tiny, f"--resume={file}", f"--image_path={kinetics}/val"]
@@ -273,3 +282,66 @@ def test_the_published_keys_load(tmp_path, capsys):
     config = configuration.load(["-c", str(tmp_path / "published.yaml")], DEFAULT)
     assert isinstance(config, ConfigDict) and config.num_epochs == 90
     assert "note: eval_start_epoch 40 is not used, eval_interval 10 is" in capsys.readouterr().out
+
+
+LITE = '''
+import numpy as np
+class Context:
+    class ascend: device_id = None
+class ModelType: MINDIR = "mindir"
+class Input:
+    shape = (1, 2, 6, 24, 24)
+    def set_data_from_numpy(self, array): self.array = array
+class Answer:
+    def __init__(self, array): self.array = array
+    def get_data_to_numpy(self): return np.array([[self.array.mean(), 0.0]])
+class Model:
+    def build_from_file(self, path, kind, context):
+        assert (context.target, kind) == (["ascend"], "mindir")
+        if "bad" in path: raise RuntimeError("cannot be built")
+        self.inputs = [Input()]
+        print("on", context.ascend.device_id)
+    def get_inputs(self): return self.inputs
+    def predict(self, inputs): return [Answer(inputs[0].array)]
+'''
+
+
+def test_mindspore_lite_answers_on_an_ascend(execute, tiny, tmp_path, monkeypatch):
+    """MindSpore Lite is to be had on such machines alone: this one has its functions and a rule to answer."""
+    (tmp_path / "mindspore_lite.py").write_text(LITE)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "net.mindir").touch()
+    (tmp_path / "bad.mindir").touch()
+    folder = tmp_path / "super_images"
+    folder.mkdir()
+    entries = [{"video": str(sign), "label": 0, "clip": f"{sign}.npy"} for sign in (-1, 1, 2)]
+    (folder / "videos.json").write_text(json.dumps([*entries, {"video": "cut", "label": 0, "clip": None}]))
+    for sign in (-1, 1, 2):
+        np.save(folder / f"{sign}.npy", np.full((1, 2, 6, 24, 24), sign, np.float32))
+    flags = ["-c", tiny, "--preprocess=False", f"--preprocess_dir={folder}"]
+    flags += ["--target=Ascend", "--device_id=3"]
+    status, told, error = execute(infer_310, *flags, f"--resume={tmp_path}/net.mindir")
+    assert status == 0 and "on 3\n" in told, error
+    assert "net.mindir through MindSpore Lite on Ascend 3, 4 videos, 1 of them bad" in told
+    assert told.splitlines()[-1] == "top1_correct=2, tot=4, acc=50.00%"
+    status, _, error = execute(infer_310, *flags, f"--resume={tmp_path}/bad.mindir")
+    assert status == 1 and "MindSpore Lite cannot load" in error
+    np.save(folder / "1.npy", np.zeros((1, 2, 6, 20, 20), np.float32))
+    status, _, error = execute(infer_310, *flags, f"--resume={tmp_path}/net.mindir")
+    assert status == 1 and "1.npy is [1, 2, 6, 20, 20], but the MINDIR takes [1, 2, 6, 24, 24]" in error
+    (folder / "videos.json").unlink()
+    status, _, error = execute(infer_310, *flags, f"--resume={tmp_path}/net.mindir")
+    assert status == 1 and "make them by preprocess=True first" in error
+
+
+def test_a_mindir_that_cannot_be_run_is_told(execute, tiny, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mindspore_lite", raising=False)  # of the test before
+    for flags, told in [
+        ([f"--resume={tmp_path}/gone.mindir"], "gone.mindir is no .mindir file"),
+        (["--resume=net.onnx"], "net.onnx is no .mindir file"),
+        (["--resume=net.mindir", "--target=GPU"], "target must be CPU or Ascend"),
+        ([f"--resume={tmp_path}/net.mindir", "--target=Ascend"], "MindSpore Lite is not installed"),
+    ]:
+        (tmp_path / "net.mindir").touch()
+        status, _, error = execute(infer_310, "-c", tiny, *flags)
+        assert status == 1 and told in error
