@@ -24,6 +24,10 @@ smoke() {
     bash "$packed/scripts/run_export.sh" "$config" "$best" MINDIR
     bash "$packed/scripts/run_export.sh" "$config" "$best" ONNX
     bash "$packed/scripts/run_infer.sh" CPU "$config" "$best"
+    if [ "$model" = stnet ]; then
+        bash "$packed/scripts/run_infer_310.sh" "$packed/stnet.mindir" ../demo/kinetics y 0 "$config"
+        grep -q "^top1_correct=" "$packed/acc.log"
+    fi
     if ! grep -qs "^trained 2 steps" "$packed/train.log" "$packed/train/train.log"; then echo "error: $model trained no 2 steps" >&2; exit 1; fi
     for file in "$packed"/{eval/eval.log,eval/results.json,"$model.mindir","$model.onnx",infer_output/predictions.json*}; do
         if [ ! -s "$file" ]; then echo "error: $model left no $file" >&2; exit 1; fi
