@@ -23,7 +23,7 @@ from shared_utils.config import UserError, load
 SHARED_LINES = 1400
 # Each model stands alone, and networks that take the same clips keep these files the same.
 ALIKE = ("i3d", "nonlocal", "r2plus1d")
-COPIES = "eval.py infer.py export.py src/dataset.py src/evaluation.py src/step.py src/views.py"
+COPIES = "eval.py infer.py export.py src/dataset.py src/dropout.py src/evaluation.py src/step.py src/views.py"
 OF_THE_REPOSITORY = """
     README.md LICENSE Makefile pyproject.toml requirements.txt .pre-commit-config.yaml
     .github/workflows/ci.yml .ci/run shared_utils/video.py shared_utils/sampling.py shared_utils/transforms.py

@@ -27,7 +27,7 @@ def main(config):
     rates = optim.learning_rates(config.learning_rate, data.steps, section.epochs, data.clips * ranks)
     optimizer = optim.optimizer(config.optimizer, network.trainable_params(), rates)
     step = TrainStep(network, optimizer, config.loss.label_smoothing, section.accumulate, section.clip_norm,
-                     section.ema, config.optimizer.loss_scale, ranks)
+                     section.ema, config.optimizer.loss_scale, rank, ranks, config.seed)
 
     def validate():
         score = top1(network, unseen, config.eval)

@@ -9,6 +9,7 @@ from functools import partial
 from mindspore import nn, ops
 
 from shared_utils.config import UserError
+from src.dropout import Dropout
 
 
 class Unit(nn.Cell):
@@ -115,7 +116,7 @@ class I3D(nn.Cell):
         self.pool5a = MaxPool((2, 2, 2), (2, 2, 2))
         self.mixed5b = mixed(832, (256, 160, 320, 32, 128, 128))
         self.mixed5c = mixed(832, (384, 192, 384, 48, 128, 128))
-        self.dropout = nn.Dropout(p=1 - keep_prob)
+        self.dropout = Dropout(keep_prob)
         self.classifier = nn.Dense(1024, num_classes)
 
     def pooled(self, clips):
@@ -130,5 +131,5 @@ class I3D(nn.Cell):
         """Clips (B, 3, T, H, W) -> the (B, 1024) that the classifier meets in evaluation."""
         return self.pooled(clips).mean((2, 3, 4))
 
-    def construct(self, clips):
-        return self.classifier(self.dropout(self.pooled(clips)).mean((2, 3, 4)))
+    def construct(self, clips, key=None):
+        return self.classifier(self.dropout(self.pooled(clips), key).mean((2, 3, 4)))

@@ -10,6 +10,7 @@ from mindspore.common.initializer import HeNormal, Normal, initializer
 
 from shared_utils.config import UserError
 from src.cpu import TemporalConv
+from src.dropout import Dropout
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 # For each stage: which bottlenecks have a convolution over time (Table 1, and mmaction2's pattern).
@@ -243,7 +244,7 @@ class NonLocalI3D(nn.Cell):
                 channels = 4 * width
             stages.append(nn.SequentialCell(bottlenecks))
         self.res2, self.res3, self.res4, self.res5 = stages
-        self.dropout = nn.Dropout(p=1 - keep_prob)
+        self.dropout = Dropout(keep_prob)
         self.classifier = nn.Dense(channels, num_classes, weight_init=Normal(0.01), bias_init="zeros")
 
     def features(self, clips):
@@ -253,5 +254,5 @@ class NonLocalI3D(nn.Cell):
         x = ops.MaxPool3D((2, 1, 1), (2, 1, 1))(x)
         return self.res5(self.res4(self.res3(x))).mean((2, 3, 4))
 
-    def construct(self, clips):
-        return self.classifier(self.dropout(self.features(clips)))
+    def construct(self, clips, key=None):
+        return self.classifier(self.dropout(self.features(clips), key))

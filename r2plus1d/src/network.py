@@ -12,6 +12,7 @@ from mindspore.common.initializer import HeNormal, Normal, initializer
 from mindspore.ops import constexpr
 
 from shared_utils.config import UserError
+from src.dropout import Dropout
 
 
 class Unit(nn.Cell):
@@ -130,7 +131,7 @@ class R2Plus1D18(nn.Cell):
             blocks += [Block(width, channels, tuple(stride)), Block(channels, channels, (1, 1, 1))]
             width = channels
         self.blocks = nn.SequentialCell(blocks)
-        self.dropout = nn.Dropout(p=1 - keep_prob) if keep_prob < 1 else nn.Identity()
+        self.dropout = Dropout(keep_prob)
         self.classifier = nn.Dense(width, num_classes)
         _initialise(self)
 
@@ -139,8 +140,8 @@ class R2Plus1D18(nn.Cell):
         frames = clips.transpose(0, 2, 1, 3, 4)  # (B, T, 3, H, W)
         return self.blocks(self.stem(frames)).mean((1, 3, 4))
 
-    def construct(self, clips):
-        return self.classifier(self.dropout(self.features(clips)))
+    def construct(self, clips, key=None):
+        return self.classifier(self.dropout(self.features(clips), key))
 
 
 def _check(num_classes, stage_channels, stage_strides, keep_prob):

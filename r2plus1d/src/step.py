@@ -15,31 +15,37 @@ class TrainStep(nn.Cell):
     Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
     then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
     loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
-    each step it keeps that share of itself.
+    each step it keeps that share of itself. Dropout is drawn from (seed, step, number of the clip).
     """
 
     def __init__(self, network, optimizer, label_smoothing=0.0, accumulate=1, clip_norm=0.0, ema=0.0,
-                 loss_scale=1.0, ranks=1):
+                 loss_scale=1.0, rank=0, ranks=1, seed=0):
         super().__init__(auto_prefix=False)
         self.network, self.optimizer, self.weights = network, optimizer, optimizer.parameters
         self.label_smoothing = label_smoothing
         self.accumulate, self.clip_norm, self.ema, self.scale = accumulate, clip_norm, ema, loss_scale
         self.gradients = ops.value_and_grad(self._scaled, None, self.weights)
         self.reduce = nn.DistributedGradReducer(self.weights, True, ranks) if ranks > 1 else nn.Identity()
+        self.first, self.seed = rank * accumulate, (seed * 1000003 + 2**31) % 2**32 - 2**31  # an int32
         self.current = ParameterTuple(network.get_parameters()) if ema else ()
         self.average = ParameterTuple([Parameter(weight.value().copy(), f"ema.{weight.name}", False)
                                        for weight in self.current])
 
-    def _scaled(self, clips, labels):
-        logits = self.network(clips).astype(dtype.float32)
+    def _scaled(self, clips, labels, key):
+        logits = self.network(clips, key).astype(dtype.float32)
         return ops.cross_entropy(logits, labels, label_smoothing=self.label_smoothing) * self.scale
+
+    def _key(self, part, size):
+        """Key (2,) of dropout for a part of the step: the step, the first clip among those of all ranks."""
+        step = self.optimizer.global_step.astype(dtype.int32) + self.seed
+        return ops.cat((step, ops.full((1,), (self.first + part) * size, dtype=dtype.int32)))
 
     def construct(self, clips, labels):
         size = clips.shape[0] // self.accumulate
-        loss, gradients = self.gradients(clips[:size], labels[:size])
+        loss, gradients = self.gradients(clips[:size], labels[:size], self._key(0, size))
         for part in range(1, self.accumulate):
             rows = slice(part * size, (part + 1) * size)
-            more, others = self.gradients(clips[rows], labels[rows])
+            more, others = self.gradients(clips[rows], labels[rows], self._key(part, size))
             loss, gradients = loss + more, [one + other for one, other in zip(gradients, others)]
         gradients = self.reduce(tuple(gradients))
         factor = 1.0 / (self.scale * self.accumulate)

@@ -20,7 +20,7 @@ class Linear(nn.Cell):
         super().__init__()
         self.dense = nn.Dense(3, 3, weight_init="zeros", has_bias=False)
 
-    def construct(self, rows):
+    def construct(self, rows, key=None):
         return self.dense(rows)
 
 
@@ -79,7 +79,7 @@ class Normed(nn.Cell):
         self.norm = nn.BatchNorm3d(4)
         self.dense = nn.Dense(4, 3)
 
-    def construct(self, clips):
+    def construct(self, clips, key=None):
         return self.dense(self.norm(self.conv(clips)).mean((2, 3, 4)))
 
 
