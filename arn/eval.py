@@ -13,7 +13,7 @@ from src.network import ARN
 
 
 def main(config):
-    training.start(config)
+    rank, _ = training.start(config)
     section, dataset, way = config.eval, config.data_loader.eval.dataset, config.model.way
     videos = Videos(config.data_loader.eval, dataset.split)
     check_positive(
@@ -47,9 +47,13 @@ def main(config):
             f"{way}-way {shot}-shot: {100 * mean:.2f} +- {100 * half:.2f} % over {section.episodes} episodes"
         )
         results[name] = {"accuracy": mean, "interval95": half}
+        if rank:  # the first one tells
+            continue
         known = predictions >= 0
         table = metrics.confusion(labels[known], predictions[known], len(videos.names))
         metrics.write_confusion(output, name, table, videos.names)
+    if rank:
+        return
     told = {
         "model": "ARN",
         "dataset": dataset.path,

@@ -12,7 +12,7 @@ from src.evaluation import probabilities
 
 
 def main(config):
-    training.start(config)
+    rank, _ = training.start(config)
     section = config.eval
     videos = LabelledVideos(config.data_loader.eval, config.model.num_classes)
     output = metrics.writable_folder(section.output_dir)
@@ -23,6 +23,8 @@ def main(config):
         check_label_map(kept, videos.labels)
 
     scores = probabilities(network, videos, section)
+    if rank:  # the first one tells
+        return
     found = judge(scores, videos, section.leave_out_bad)
     views = section.num_clips * section.num_crops
     counted = "left out" if section.leave_out_bad else "counted as wrong"

@@ -35,18 +35,34 @@ standalone_train() {
 }
 pretrained=()  # further flags of a model where a pretrained one is named
 
-# Run train.py with these flags on each of the devices of this host: COUNT DEVICES(0,1,..) FLAG ...
+# Run a program on each of the devices of this host, one rank each, and keep the log of rank 0 in FOLDER/FOLDER.log:
+# FOLDER COUNT DEVICES(0,1,..) PROGRAM FLAG ... Of several hosts with COUNT each, WORLD_SIZE is the count of all ranks,
+# NODE_RANK this host's number from 0, MASTER_ADDR and MASTER_PORT are host 0's.
 ranks() {
-    local count=$1 devices=$2 bin
-    shift 2
+    local folder=$1 count=$2 devices=$3 world=${WORLD_SIZE:-$2} first bin rank
+    shift 3
     if (($(tr ',' '\n' <<<"$devices" | grep -c .) != count)); then
         echo "error: $count devices, but VISIBLE_DEVICES names $devices" >&2
         exit 2
     fi
+    if ((world % count || (world > count && ${NODE_RANK:--1} < 0) || ${NODE_RANK:-0} >= world / count)); then
+        echo "error: $count ranks a host cannot be WORLD_SIZE=$world with NODE_RANK=${NODE_RANK:-}" >&2
+        exit 2
+    fi
+    first=$((${NODE_RANK:-0} * count))
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
     export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices
-    logged train/train.log env PATH="$bin:$PATH" msrun --worker_num="$count" --local_worker_num="$count" \
-        --master_port="${MASTER_PORT:-8118}" --log_dir=train --join=True --tail_worker_log=0 train.py "$@"
+    export MS_NODE_TIMEOUT=${MS_NODE_TIMEOUT:-15}  # seconds until a host is given up, of 30
+    if logged "$folder/$folder.log" env PATH="$bin:$PATH" msrun --worker_num="$world" --local_worker_num="$count" \
+        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-8118}" --node_rank="${NODE_RANK:-0}" \
+        --log_dir="$folder" --join=True --tail_worker_log="$first" "$@"; then
+        return
+    fi
+    for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
+        tail -n 400 "$folder/worker_$rank.log" | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
+    done | tee -a "$folder/$folder.log" >&2
+    echo "error: the job has ended; what each rank said is in $model/$folder/worker_*.log" >&2
+    exit 1
 }
 
 # What run_distribute_train.sh does.
@@ -54,8 +70,17 @@ distribute_train() {
     local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]" options=()
     if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
     if (($# > 3)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$4")"); fi
-    ranks "$1" "$2" -c "$(locate "${3:-default_config.yaml}")" --train.run_distribute=True \
+    ranks train "$1" "$2" train.py -c "$(locate "${3:-default_config.yaml}")" --train.run_distribute=True \
         --train.ckpt_path=train/ckpt "${options[@]}"
+}
+
+# What run_distribute_eval.sh does.
+distribute_eval() {
+    local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config] [load_ckpt] [dataset_dir]" options=()
+    if (($# < 2 || $# > 5)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
+    if (($# > 3)); then options+=("--eval.pretrained_model=$(locate "$4")"); fi
+    if (($# > 4)); then options+=("--data_loader.eval.dataset.path=$(locate "$5")"); fi
+    ranks eval "$1" "$2" eval.py -c "$(locate "${3:-default_config.yaml}")" "${options[@]}"
 }
 
 # What run_standalone_eval.sh does.

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import communication
+import numpy as np
+from mindspore import communication, ops
 from mindspore.train import Callback
 from tqdm import tqdm
 
@@ -45,9 +46,26 @@ def start(config):
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
     communication.init()
-    rank, ranks = communication.get_rank(), communication.get_group_size()
-    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks)
-    return rank, ranks
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
+    return ranks()
+
+
+def ranks():
+    """(rank of this process, count of ranks): (0, 1) alone."""
+    if not communication.GlobalComm.INITED:
+        return 0, 1
+    return communication.get_rank(), communication.get_group_size()
+
+
+def gathered(rows, count):
+    """All (count, ...) float rows in order, of which a rank has the numbers rank, rank + ranks, ..."""
+    size = ranks()[1]
+    share = np.zeros((-(-count // size), *rows.shape[1:]), rows.dtype)
+    share[:len(rows)] = rows
+    if size > 1:
+        bits = ms.Tensor(share.reshape(len(share), -1).view(np.float32))  # a CPU rounds float64
+        share = ops.AllGather()(bits).asnumpy().view(rows.dtype).reshape(size, *share.shape).swapaxes(0, 1)
+    return share.reshape(-1, *rows.shape[1:])[:count]
 
 
 def why_no_gpu():
@@ -79,7 +97,8 @@ class Progress(Callback):
 
     def on_train_step_end(self, run_context):
         outputs = run_context.original_args().net_outputs
-        loss = float((outputs[0] if isinstance(outputs, (tuple, list)) else outputs).asnumpy())
+        loss = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+        loss = float(gathered(loss.asnumpy().reshape(1, 1), ranks()[1]).mean())
         epoch, step = self.run.position()
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self.bar.update()

@@ -6,6 +6,7 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
+from shared_utils import training
 from shared_utils.clips import ahead
 from shared_utils.config import UserError
 from shared_utils.metrics import mean_interval
@@ -28,10 +29,11 @@ def first_clip(videos):
 def encode(network, videos, batch_size, progress=False):
     """Descriptors (N, C, C) float32 of all N videos, class after class, and (N,) bool: which could be read.
 
-    Every video is decoded and encoded once; a bad one is told by `videos.bad`, its descriptor is zero. Raises
-    UserError where none can be read.
+    Every video is decoded and encoded once, by one of the ranks; a bad one is told by `videos.bad`, its
+    descriptor is zero. Raises UserError where none can be read.
     """
-    paths = list(chain(*videos.paths))
+    every, (rank, ranks) = list(chain(*videos.paths)), training.ranks()
+    paths = every[rank::ranks]
 
     def read(path):
         try:
@@ -47,19 +49,20 @@ def encode(network, videos, batch_size, progress=False):
     for clip in tqdm(clips, "encoding", len(paths), unit="video", disable=bar):
         good.append(clip is not None)
         if progress and (len(good) % max(1, len(paths) // 20) == 0 or len(good) == len(paths)):
-            tqdm.write(f"eval: {len(good)}/{len(paths)}")
+            tqdm.write(f"eval: {min(len(good) * ranks, len(every))}/{len(every)}")
         if clip is not None:
             batch.append(clip)
         if batch and (len(batch) == batch_size or len(good) == len(paths)):
             padded = batch + [batch[-1]] * (batch_size - len(batch))  # one shape, one compiled graph
             parts.append(network.descriptor(ms.Tensor(np.stack(padded))).asnumpy()[: len(batch)])
             batch = []
-    if not parts:
+    descriptors, good = np.zeros((len(paths), *[network.channels] * 2), np.float32), np.array(good, bool)
+    if parts:
+        descriptors[good] = np.concatenate(parts)
+    good = training.gathered(good.astype(np.float32), len(every)) > 0
+    if not good.any():
         raise none_readable(videos)
-    good = np.array(good)
-    descriptors = np.zeros((len(paths), *parts[0].shape[1:]), np.float32)
-    descriptors[good] = np.concatenate(parts)
-    return descriptors, good
+    return training.gathered(descriptors, len(every)), good
 
 
 def none_readable(videos):
@@ -86,21 +89,28 @@ class EncodedVideos:
     def episodes(self, way, shot, query, count, seed):
         """True and predicted class ids of `count` episodes, each (count, way * query); -1: no prediction.
 
-        Raises UserError where the videos are too few.
+        Each rank plays its share of them. Raises UserError where the videos are too few.
         """
         check_classes(self.groups, way, shot, query, self.names)
-        drawn = [draw_episode(self.groups, way, shot, query, seed, number) for number in range(count)]
+        rank, ranks = training.ranks()
+        numbers = range(rank, max(count, ranks), ranks)  # one at least, which counts for nothing
+        played = self._play([draw_episode(self.groups, way, shot, query, seed, number) for number in numbers])
+        return training.gathered(played.astype(np.float32), count).astype(np.int64).swapaxes(0, 1)
+
+    def _play(self, drawn):
+        """(E, 2, way * query): true and predicted class ids of the episodes."""
         classes = np.stack([episode.classes for episode in drawn])  # (E, way)
         support = np.stack(
             [self._rows(episode.classes, episode.support) for episode in drawn]
         )  # (E, way, shot)
         asked = np.stack([self._rows(episode.classes, episode.query) for episode in drawn])  # (E, way, query)
+        (count, way, shot), query = support.shape, asked.shape[2]
         pairs = np.empty((count, way * query, way, shot + 1), np.int32)
         pairs[..., :shot] = np.sort(support, axis=2)[:, None]
         pairs[..., shot] = asked.reshape(count, -1, 1)
         scores = self._relate(pairs.reshape(-1, shot + 1)).reshape(count, way * query, way)
         predictions = np.take_along_axis(classes, scores.argmax(2), axis=1)
-        return np.repeat(classes, query, axis=1), np.where(scores.max(2) < 0, -1, predictions)
+        return np.stack([np.repeat(classes, query, axis=1), np.where(scores.max(2) < 0, -1, predictions)], 1)
 
     def _rows(self, classes, chosen):
         return np.stack([self.rows[label][videos] for label, videos in zip(classes, chosen)])

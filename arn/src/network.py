@@ -217,7 +217,7 @@ class ARN(nn.Cell):
             raise UserError(f"model.channels must be a multiple of 16, not {channels}")
         if min(way, shot) < 1:
             raise UserError(f"model.way and model.shot must be at least 1, not {way} and {shot}")
-        self.way, self.shot = way, shot
+        self.way, self.shot, self.channels = way, shot, channels
         self.descriptor = Descriptor(channels, sigma, temporal_attention, spatial_attention, alpha_t, alpha_s)
         self.relation = RelationNetwork(channels)
         _initialise(self)

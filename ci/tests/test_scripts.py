@@ -14,6 +14,7 @@ ARGUMENTS = {  # of a call with a configuration called mine.yaml
     "run_standalone_train.sh": ["mine.yaml"],
     "run_distribute_train.sh": ["2", "0,1", "mine.yaml"],
     "run_standalone_eval.sh": ["CPU", "mine.yaml"],
+    "run_distribute_eval.sh": ["2", "0,1", "mine.yaml"],
     "run_export.sh": ["mine.yaml"],
     "run_infer.sh": ["CPU", "mine.yaml"],
     "run_standalone_train_gpu.sh": ["mine.yaml"],

@@ -10,7 +10,7 @@ def mix(bits):
     """int32 of any shape -> int32 that look drawn at random; equal ones stay equal, others stay different."""
     for shift, factor in ROUNDS:
         upper = ops.bitwise_right_shift(bits, ops.full_like(bits, shift))
-        upper = ops.bitwise_and(upper, ops.full_like(bits, 2 ** (32 - shift) - 1))  # without copies of the sign
+        upper = ops.bitwise_and(upper, ops.full_like(bits, 2 ** (32 - shift) - 1))  # no copies of the sign
         bits = ops.bitwise_xor(bits, upper) * factor
     return bits
 

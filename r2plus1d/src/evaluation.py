@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from shared_utils import metrics
+from shared_utils import metrics, training
 from shared_utils.video import VideoError
 from src.views import video_answers
 
@@ -13,10 +13,12 @@ def probabilities(network, videos, section, progress=True):
     """Mean probabilities (N, K) of a split's videos over their views; a row of -1 for a bad video.
 
     `videos`: dataset.LabelledVideos; `section`: the YAML's eval, with num_clips, num_crops and batch_size.
+    Each rank looks at its share of the videos, and gets the answers of all.
     """
     network.set_train(False)
-    paths, rows, bad = [video.path for video in videos.videos], [], np.full(len(videos.names), -1.0)
-    every = max(1, len(paths) // 20)
+    rank, ranks = training.ranks()
+    paths = [video.path for video in videos.videos[rank::ranks]]
+    rows, bad, every = [], np.full(len(videos.names), -1.0), max(1, len(paths) // 20)
     means = video_answers(lambda views: metrics.softmax(network(ms.Tensor(views)).asnumpy()), videos.reader,
                           paths, section.num_clips, section.num_crops, section.batch_size)
     for mean in tqdm(means, "evaluation", len(paths), unit="video", disable=None if progress else True):
@@ -24,8 +26,8 @@ def probabilities(network, videos, section, progress=True):
             videos.bad.report(mean)
         rows.append(bad if isinstance(mean, VideoError) else mean)
         if progress and (len(rows) % every == 0 or len(rows) == len(paths)):
-            tqdm.write(f"eval: {len(rows)}/{len(paths)}")
-    return np.stack(rows)
+            tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
+    return training.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, section):

@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from shared_utils import metrics
+from shared_utils import metrics, training
 from shared_utils.clips import ahead
 from shared_utils.config import UserError
 from shared_utils.video import VideoError
@@ -45,10 +45,12 @@ def answers(answer, reader, videos, batch):
 def probabilities(network, videos, batch, progress=True):
     """Probabilities (N, K) of a split's videos; a row of -1 for a bad video.
 
-    `videos`: dataset.LabelledVideos. Raises UserError.
+    `videos`: dataset.LabelledVideos. Each rank looks at its share of them, and gets the answers of all.
+    Raises UserError.
     """
     network.set_train(False)
-    items = [(video.path, video.label) for video in videos.videos]
+    rank, ranks = training.ranks()
+    items = [(video.path, video.label) for video in videos.videos[rank::ranks]]
     rows, bad, every = [], np.full(len(videos.names), -1.0), max(1, len(items) // 20)
 
     def answer(clips):
@@ -60,8 +62,8 @@ def probabilities(network, videos, batch, progress=True):
             videos.bad.report(row)
         rows.append(bad if isinstance(row, VideoError) else row)
         if progress and (len(rows) % every == 0 or len(rows) == len(items)):
-            tqdm.write(f"eval: {len(rows)}/{len(items)}")
-    return np.stack(rows)
+            tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
+    return training.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, batch):
