@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared_utils import metrics, training
+from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from shared_utils.datasets import read_label_map
@@ -13,7 +13,7 @@ from src.network import ARN
 
 
 def main(config):
-    rank, _ = training.start(config)
+    rank, _ = device.start(config)
     section, dataset, way = config.eval, config.data_loader.eval.dataset, config.model.way
     videos = Videos(config.data_loader.eval, dataset.split)
     check_positive(

@@ -5,7 +5,7 @@ The file takes support (way * shot, 3, T, H, W) and query (Q, 3, T, H, W) and gi
 
 import numpy as np
 
-from shared_utils import exporting, training
+from shared_utils import device, exporting
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from src.episodes import check_positive
@@ -13,7 +13,7 @@ from src.network import ARN
 
 
 def main(config):
-    training.start(config)
+    device.start(config)
     section = config.export
     exporting.check_format(section.file_format, config.context.device_target)
     if len(section.input_shape) != 4 or section.input_shape[0] != 3 or min(section.input_shape[1:]) < 4:

@@ -10,7 +10,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
-from shared_utils import training
+from shared_utils import device
 from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
@@ -25,7 +25,7 @@ WHITE, GREEN, RED = (255, 255, 255), (120, 230, 120), (255, 120, 120)
 
 
 def main(config):
-    training.start(config)
+    device.start(config)
     section = config.infer
     support, queries = folder_episode(section.image_path) if section.image_path else drawn_episode(config)
     output = writable_folder(section.output_dir)

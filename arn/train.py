@@ -2,7 +2,7 @@
 
 from mindspore.train import FixedLossScaleManager, Model
 
-from shared_utils import optim, training
+from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from src.dataset import Episodes, Videos, episode_dataset
@@ -14,7 +14,7 @@ from src.self_supervision import Augmentation
 
 
 def main(config):
-    rank, ranks = training.start(config)
+    rank, ranks = device.start(config)
     dataset, validation = config.data_loader.train.dataset, config.data_loader.eval
 
     videos = Videos(config.data_loader.train, dataset.split)
@@ -61,7 +61,16 @@ def main(config):
             }
         )
     job = training.Run(
-        config.train, "arn", network, loss, optimizer, steps, videos.labels(), unseen and validate, rank
+        config.train,
+        "arn",
+        network,
+        loss,
+        optimizer,
+        steps,
+        videos.labels(),
+        unseen and validate,
+        rank,
+        bad=videos.bad,
     )
     if job.epochs_left() == 0:
         print(f"nothing to train: all {config.train.epochs} epochs are done")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from shared_utils.training import CUDA_DRIVER, CUDA_PLUGIN
+from shared_utils.device import CUDA_DRIVER, CUDA_PLUGIN
 
 
 def main():

@@ -5,7 +5,7 @@ The file takes clips (batch, 3, T, H, W) and gives logits (batch, classes).
 
 import numpy as np
 
-from shared_utils import exporting, training
+from shared_utils import device, exporting
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import label_map_of, read_label_map, write_label_map
@@ -13,7 +13,7 @@ from src.build import build
 
 
 def main(config):
-    training.start(config)
+    device.start(config)
     section, frames = config.export, config.data_loader.eval.dataset.seq
     exporting.check_format(section.file_format, config.context.device_target)
     shape = (section.input_channel, frames, section.image_height, section.image_width)

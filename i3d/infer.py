@@ -10,15 +10,16 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from scipy.special import softmax
 from tqdm import tqdm
 
-from shared_utils import training
+from shared_utils import device
 from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
 from shared_utils.datasets import KINETICS400, label_map_of, read_label_map, read_lines, video_files
 from shared_utils.exporting import load_exported
-from shared_utils.metrics import softmax, writable_folder
+from shared_utils.metrics import writable_folder
 from shared_utils.video import SUFFIXES, VideoError, write_picture
 from src.build import build
 from src.views import video_answers
@@ -27,7 +28,7 @@ GREEN, WHITE = (120, 230, 120), (255, 255, 255)  # of the first and the second g
 
 
 def main(config):
-    training.start(config)
+    device.start(config)
     section = config.infer
     paths = input_videos(section.image_path)
     if section.render not in ("gif", "mp4", "none"):
@@ -120,7 +121,7 @@ def predictor(config):
 
     def answer(views):
         clips = ms.Tensor(views)
-        scores = softmax(network(clips).asnumpy())
+        scores = softmax(np.float64(network(clips).asnumpy()), axis=1)
         return np.concatenate([scores, network.features(clips).asnumpy()], 1) if section.features else scores
 
     return answer, section.batch_size, config.model.num_classes
@@ -136,7 +137,7 @@ def exported_predictor(path):
             raise UserError(
                 f"{path} takes clips of {list(shape)}, data_loader.eval makes {list(views.shape)}"
             )
-        return softmax(logits(views))
+        return softmax(np.float64(logits(views)), axis=1)
 
     return answer, shape[0], len(logits(np.zeros(shape, np.float32))[0])
 

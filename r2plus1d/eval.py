@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared_utils import metrics, training
+from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import check_label_map, label_map_of
@@ -12,7 +12,7 @@ from src.evaluation import probabilities
 
 
 def main(config):
-    rank, _ = training.start(config)
+    rank, _ = device.start(config)
     section = config.eval
     videos = LabelledVideos(config.data_loader.eval, config.model.num_classes)
     output = metrics.writable_folder(section.output_dir)

@@ -2,7 +2,7 @@
 
 from mindspore.train import Model
 
-from shared_utils import optim, training
+from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from src.build import build
@@ -12,7 +12,7 @@ from src.step import TrainStep, freeze_norm, mixed_precision
 
 
 def main(config):
-    rank, ranks = training.start(config)
+    rank, ranks = device.start(config)
     section = config.train
     data = TrainingClips(config, rank, ranks)
 
@@ -38,7 +38,7 @@ def main(config):
     if section.eval_epochs:
         unseen = LabelledVideos(config.data_loader.eval, config.model.num_classes)
     job = training.Run(section, "r2plus1d", network, step, optimizer, data.steps, data.labels,
-                       unseen and validate, rank, step.averaged)
+                       unseen and validate, rank, step.averaged, data.bad)
     if job.epochs_left() == 0:
         print(f"nothing to train: all {section.epochs} epochs are done")
         return

@@ -12,10 +12,8 @@ from shared_utils.metrics import writable_folder
 
 
 def save(path, parameters, facts=None):
-    """Write {name: Parameter} and the JSON-able dict `facts` to `path`: temporary file, fsync, rename.
-
-    Raises UserError where it cannot be written (disk full, no permission); what was at `path` stays then.
-    """
+    """Write {name: Parameter} and the JSON-able dict `facts` to `path`: temporary file, fsync, rename. Raises
+    UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
     path = Path(path)
     writable_folder(path.parent)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}.ckpt")
@@ -36,10 +34,8 @@ def save(path, parameters, facts=None):
 
 
 def load(path):
-    """({name: Parameter}, facts) of a checkpoint; facts is empty for one that `save` did not write.
-
-    Raises UserError for a missing or damaged file.
-    """
+    """({name: Parameter}, facts) of a checkpoint; facts is empty for one that `save` did not write. Raises
+    UserError for a missing or damaged file."""
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
     try:
@@ -58,8 +54,7 @@ def load_weights(network, path, replace=()):
 
     Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
     values. The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected
-    and wrongly shaped tensor.
-    """
+    and wrongly shaped tensor."""
     tensors, facts = load(path)
     wanted = {parameter.name: parameter for parameter in network.get_parameters()
               if not parameter.name.startswith(tuple(replace))}
@@ -71,26 +66,21 @@ def load_weights(network, path, replace=()):
 
 def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this network"):
     """Give {name: Parameter} `wanted` the values of `tensors`, all or none, which are from the file `path`.
-
-    Raises UserError with every missing, `unexpected` and wrongly shaped tensor, for a file of no such `kind`.
-    """
+    Raises UserError with every missing, `unexpected` and wrongly shaped tensor: a file of no such `kind`."""
     faults = [f"missing {name}" for name in wanted if name not in tensors]
     faults += [f"unexpected {name}" for name in unexpected]
     faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
-        told = "; ".join(faults)
-        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {told}")
+        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults)}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
 
 
 def newest(folder, prefix):
-    """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told.
-
-    A state is what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors.
-    """
+    """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told. A state is
+    what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors."""
     def age(path):  # two states of one tick of the clock are told apart by their epoch and step
         return path.stat().st_mtime_ns, *map(int, re.findall(r"\d+", path.stem)[-2:])
 

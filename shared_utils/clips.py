@@ -73,8 +73,7 @@ def ahead(function, items, workers, depth):
             futures.append(pool.submit(function, item))
             if len(futures) > depth:
                 yield futures.popleft().result()
-        while futures:
-            yield futures.popleft().result()
+        yield from (future.result() for future in futures)
 
 
 class Samples:
@@ -82,8 +81,7 @@ class Samples:
 
     Each epoch is in an order drawn from (seed, epoch), without `seed` in that of the data; number is
     epoch * count + place in the data. Ranks share the order, so that the samples of a step depend on the
-    global batch alone. What does not fill a last step is left out.
-    """
+    global batch alone. What does not fill a last step is left out."""
 
     def __init__(self, read, count, steps, workers, batch=1, first_step=0, rank=0, ranks=1, seed=None):
         self.read, self.count, self.steps, self.workers, self.batch = read, count, steps, workers, batch
@@ -111,9 +109,8 @@ class Samples:
         for step in range(first, first + self.steps):
             epoch, within = divmod(step, self.steps)
             if epoch != drawn:
-                order, drawn = np.arange(self.count), epoch
-                if self.seed is not None:
-                    order = np.random.default_rng([self.seed, epoch, 2**31]).permutation(self.count)
+                rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, 2**31])
+                order, drawn = rng.permutation(self.count) if rng else np.arange(self.count), epoch
             start = (within * self.ranks + self.rank) * self.batch
             yield from (epoch * self.count + int(place) for place in order[start:start + self.batch])
 

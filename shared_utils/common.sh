@@ -53,16 +53,15 @@ ranks() {
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
     export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices
     export MS_NODE_TIMEOUT=${MS_NODE_TIMEOUT:-15}  # seconds until a host is given up, of 30
-    if logged "$folder/$folder.log" env PATH="$bin:$PATH" msrun --worker_num="$world" --local_worker_num="$count" \
+    logged "$folder/$folder.log" env PATH="$bin:$PATH" msrun --worker_num="$world" --local_worker_num="$count" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-8118}" --node_rank="${NODE_RANK:-0}" \
-        --log_dir="$folder" --join=True --tail_worker_log="$first" "$@"; then
-        return
-    fi
+        --log_dir="$folder" --join=True --tail_worker_log="$first" "$@" && return
+    local status=$?
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
-        tail -n 400 "$folder/worker_$rank.log" | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
+        tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
     done | tee -a "$folder/$folder.log" >&2
     echo "error: the job has ended; what each rank said is in $model/$folder/worker_*.log" >&2
-    exit 1
+    exit $status
 }
 
 # What run_distribute_train.sh does.

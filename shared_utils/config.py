@@ -30,8 +30,7 @@ def load(argv, default):
     `-c` are taken from the working directory, those in `base:` from the file that says it. Keys that only
     published files need: those in the default's list `only` take no other value, those in its mapping
     `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with the key
-    and the nearest known one.
-    """
+    and the nearest known one."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
     known = dict(_flat(tree))
@@ -51,16 +50,13 @@ def load(argv, default):
         if values[key] and values[key] != values[other]:
             print(f"note: {key} {values[key]} is not used, {other} {values[other]} is")
     config = ConfigDict(tree)
-    leaves = [key for key, old in known.items() if not isinstance(old, dict)]
-    config.update_from_flattened_dict({key: values[key] for key in leaves})
+    config.update_from_flattened_dict({key: values[key] for key in known if not isinstance(known[key], dict)})
     return config.lock()
 
 
 def run(main, script):
-    """Run `main(config)` as the program `script`, with default_config.yaml beside it.
-
-    A UserError ends it with one line and status 1, Ctrl-C with status 130.
-    """
+    """Run `main(config)` as the program `script`, with default_config.yaml beside it. A UserError ends it
+    with one line and status 1, Ctrl-C with status 130."""
     default = Path(script).resolve().with_name("default_config.yaml")
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]")

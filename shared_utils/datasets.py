@@ -12,10 +12,8 @@ from shared_utils.video import SUFFIXES
 
 # Alphabetical: a class's id is its line, from 0.
 KINETICS400 = Path(__file__).with_name("kinetics400_labels.txt")
-REMEDY = (
-    "name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at "
-    "https://www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR"
-)
+REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at https://"
+          "www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR")
 
 # id: unique in the data set, "Class/v_Class_g01_c01"; path: a video file, or a folder of its frames as JPEG.
 Video = namedtuple("Video", "id path label")
@@ -66,35 +64,16 @@ def ucf101(root, split, chosen="1"):
     """([Video], names not on disk, {class: id}) of UCF101's official list `chosen` (1 to 3) of train or test.
 
     `chosen` may be the path of a list of the same form. The label is classInd.txt's for the folder. Raises
-    UserError.
-    """
+    UserError."""
     labels = ucf101_labels(root)
     own = Path(root) / "ucfTrainTestlist" / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
     rows = [Path(re.sub(r" \d+$", "", line)) for line in read_lines(own if chosen.isdigit() else chosen)]
-    return _on_disk(root, split, [(row.parent.name, row) for row in rows], labels)
+    return on_disk(root, split, [(row.parent.name, row) for row in rows], labels)
 
 
-def hmdb51(root, split, chosen="1"):
-    """([Video], names not on disk, {class: id}) of HMDB51: a folder of videos a class, and the official lists
-    testTrainMulti_7030_splits/<class>_test_split<chosen>.txt, 1 for training and 2 for testing.
-
-    Class ids are alphabetical. Raises UserError.
-    """
-    lists = sorted((Path(root) / "testTrainMulti_7030_splits").glob(f"*_test_split{chosen}.txt"))
-    if not lists:
-        raise UserError(f"no lists testTrainMulti_7030_splits/<class>_test_split{chosen}.txt in {root}")
-    labels = {path.name.rsplit("_test_split", 1)[0]: label for label, path in enumerate(lists)}
-    rows = [(name, line.rpartition(" ")) for path, name in zip(lists, labels) for line in read_lines(path)]
-    use = "1" if split == "train" else "2"
-    rows = [(name, f"{name}/{file.strip()}") for name, (file, _, kind) in rows if kind == use]
-    return _on_disk(root, split, rows, labels)
-
-
-def _on_disk(root, split, rows, labels, places=None):
+def on_disk(root, split, rows, labels, places=None):
     """([Video], names not on disk, labels) of rows (class, path below `root`): files, or folders of frames.
-
-    `places`: {video id: where the video is} of rows (class, video id), in place of that.
-    """
+    `places`: {video id: where the video is} of rows (class, video id), in place of that."""
     videos, missing = [], []
     for name, row in rows:
         path = Path(root, row) if places is None else places.get(row)
@@ -129,8 +108,7 @@ def kinetics400(root, split, classes=400, chosen="1"):
 
     Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
     alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list. A row of
-    a class that is none of them is an error. Raises UserError.
-    """
+    a class that is none of them is an error. Raises UserError."""
     root = Path(root)
     rows = kinetics400_rows(root / f"kinetics-400_{split}.csv" if chosen.isdigit() else chosen)
     names, training = read_lines(KINETICS400), root / "kinetics-400_train.csv"
@@ -142,20 +120,18 @@ def kinetics400(root, split, classes=400, chosen="1"):
                         "model.num_classes is 400 for Kinetics-400's, else the count of the training list")
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
-    return _on_disk(root, split, rows, labels, there)
+    return on_disk(root, split, rows, labels, there)
 
 
 def labelled(root, kind, split, classes, chosen="1"):
-    """([Video], names not on disk, {class: id}) of a data set by the name that the YAML files use.
-
-    Raises UserError, also where the classes are not `classes`.
-    """
+    """([Video], names not on disk, {class: id}) of a data set by the name that the YAML files use. Raises
+    UserError, also where the classes are not `classes`."""
     if not Path(root).is_dir():
         raise UserError(f"no {kind} data set at {root}: {REMEDY}")
     if kind in ("Kinetic400", "Kinetics400"):
         videos, missing, labels = kinetics400(root, split, classes, chosen)
-    elif kind in ("UCF101", "HMDB51"):
-        videos, missing, labels = (ucf101 if kind == "UCF101" else hmdb51)(root, split, chosen)
+    elif kind == "UCF101":
+        videos, missing, labels = ucf101(root, split, chosen)
     else:
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
     if len(labels) != classes:

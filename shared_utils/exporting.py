@@ -16,18 +16,16 @@ TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
 def check_format(file_format, device_target):
     """Raise UserError where `file_format` is none of MINDIR, ONNX and AIR, or AIR is asked off an Ascend."""
     if file_format not in ("MINDIR", "ONNX", "AIR"):
-        raise UserError(f"export.file_format must be MINDIR, ONNX or AIR, not {file_format}")
+        raise UserError(f"file_format must be MINDIR, ONNX or AIR, not {file_format}")
     if file_format == "AIR" and device_target != "Ascend":
-        raise UserError("AIR is written on an Ascend only: set context.device_target to Ascend there, "
-                        "or export.file_format to MINDIR or ONNX")
+        raise UserError("AIR is written on an Ascend only; elsewhere file_format is MINDIR or ONNX")
 
 
 def export(network, inputs, file_name, file_format):
     """Write `file_name`.mindir, .onnx or .air of the network in evaluation mode for these input arrays.
 
     The file is loaded back (but for AIR) and must give the network's answers; otherwise nothing is written
-    and UserError tells the difference. Returns (path, line that says what was proved).
-    """
+    and UserError tells the difference. Returns (path, line that says what was proved)."""
     network.set_train(False)
     target = Path(f"{file_name}.{file_format.lower()}")
     temporary = writable_folder(target.parent) / f".{target.stem}-{os.getpid()}{target.suffix}"
@@ -53,9 +51,7 @@ def export(network, inputs, file_name, file_format):
 
 def load_exported(path):
     """(function of input arrays to the answer array, shape of the first input) of a .mindir or .onnx file.
-
-    Raises UserError where it cannot be loaded.
-    """
+    Raises UserError where it cannot be loaded."""
     if not Path(path).is_file():
         raise UserError(f"no file at {path}")
     kind, loaders = Path(path).suffix[1:].upper(), {"MINDIR": _mindir, "ONNX": _onnx}

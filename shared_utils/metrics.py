@@ -1,4 +1,4 @@
-"""Scores: top-k, confusion and per-class accuracy, mean with its interval, and the files that keep them."""
+"""Scores: top-k, confusion and per-class accuracy, and the files that keep them."""
 import csv
 import hashlib
 import json
@@ -12,23 +12,10 @@ import numpy as np
 from shared_utils.config import UserError
 
 
-def softmax(logits):
-    """Probabilities (B, K) float64 of logits (B, K)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
-
-
 def top_k(scores, labels, k):
     """Whether the label is among the k best of (N, classes) scores: (N,) bool; ties to the lower id."""
     best = np.argsort(-np.asarray(scores), axis=1, kind="stable")[:, :k]
     return (best == np.asarray(labels)[:, None]).any(axis=1)
-
-
-def mean_interval(values):
-    """Mean of (N,) values and half its 95% interval, 1.96 standard errors (nan for one value)."""
-    values = np.asarray(values, dtype=np.float64)
-    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(values.mean()), float(half)
 
 
 def confusion(labels, predictions, classes):
@@ -43,37 +30,28 @@ def per_class_accuracy(matrix, totals):
 
 
 def write_confusion(folder, stem, matrix, names, totals=None):
-    """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`.
-
-    `totals`: samples of each class where some of them have no prediction, otherwise the matrix's row sums.
-    """
+    """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`. `totals`:
+    samples of each class where some of them have no prediction, otherwise the matrix's row sums."""
     from matplotlib.figure import Figure  # slow to import, and needed here alone
 
     folder, totals = writable_folder(folder), matrix.sum(axis=1) if totals is None else totals
     with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["class", "count", "accuracy"])
-        for name, count, share in zip(names, totals, per_class_accuracy(matrix, totals)):
-            rows.writerow([name, int(count), "" if np.isnan(share) else f"{share:.4f}"])
+        told = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
+        csv.writer(file).writerows([("class", "count", "accuracy"), *zip(names, map(int, totals), told)])
     side = min(20.0, 2.5 + 0.28 * len(names))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="viridis")
+    image = axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1)
     if len(names) <= 60:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     figure.savefig(folder / f"{stem}_confusion.png", dpi=110)
 
 
 def write_results(path, results, checkpoint=""):
-    """Write the dict `results` as JSON (nan as null), with the versions and the checkpoint file's SHA-256.
-
-    Raises UserError where it cannot be written.
-    """
+    """Write `results` as JSON (nan as null), with versions and the checkpoint's SHA-256. Raises UserError."""
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
     told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": checkpoint and sha256(checkpoint),
             "versions": {"python": platform.python_version(), **versions}}

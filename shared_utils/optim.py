@@ -11,8 +11,7 @@ def learning_rates(section, steps_per_epoch, epochs, clips=0):
 
     constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min
     over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. With `clips` a step and
-    a base_batch above 0, for which lr was chosen, in proportion to the clips. Raises UserError.
-    """
+    a base_batch above 0, for which lr was chosen, in proportion to the clips. Raises UserError."""
     if epochs < 1 or steps_per_epoch < 1:
         raise UserError(f"there is nothing to train in {epochs} epochs of {steps_per_epoch} steps")
     lr, low, last = section.lr, section.eta_min, section.max_epoch or epochs

@@ -2,8 +2,7 @@
 
 Each returns `seq` int64 indices in [0, count), in the order of time. Without `rng` the choice is the
 deterministic one of evaluation, in the middle of what training draws from. Of a video that is too short,
-average and discrete repeat frames in place, interval and part begin again at the start.
-"""
+average and discrete repeat frames in place, interval and part begin again at the start."""
 import numpy as np
 
 MODES = ("discrete", "part", "interval", "average")

@@ -1,86 +1,24 @@
-"""The running of a job: device and ranks, progress, the state that a run resumes from."""
+"""The running of a job: progress, the state that a run resumes from, what it leaves to read."""
 import contextlib
-import ctypes
 import itertools
+import json
 import math
-import os
-import re
-import subprocess
+import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
-from mindspore import communication, ops
 from mindspore.train import Callback
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import check_label_map, label_map_of, write_label_map
-from shared_utils.metrics import writable_folder
-
-CUDA_DRIVER = "libcuda.so.1"
-# The newer of MindSpore's two; the CUDA 11.8 of requirements-gpu.txt keeps its interface.
-CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.11.6"
-
-
-def start(config):
-    """Set execution mode, device and seeds, and join the other ranks where there are any: (rank, ranks).
-
-    Raises UserError where the device cannot be used.
-    """
-    context = config.context
-    if context.device_target not in ("CPU", "GPU", "Ascend"):
-        raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
-    ms.set_context(mode=context.mode)
-    if context.save_graphs:
-        ms.set_context(save_graphs=True, save_graphs_path="./graphs")
-    try:
-        ms.set_device(context.device_target, context.device_id)
-    except (RuntimeError, ValueError) as error:
-        reason = (context.device_target == "GPU" and why_no_gpu()) or str(error).splitlines()[0]
-        raise UserError(f"no {context.device_target} to run on: {reason}") from None
-    ms.set_seed(config.seed)  # numpy's too
-    if "MS_ROLE" not in os.environ and not config.train.run_distribute:
-        return 0, 1
-    communication.init()
-    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
-    return ranks()
-
-
-def ranks():
-    """(rank of this process, count of ranks): (0, 1) alone."""
-    if not communication.GlobalComm.INITED:
-        return 0, 1
-    return communication.get_rank(), communication.get_group_size()
-
-
-def gathered(rows, count):
-    """All (count, ...) float rows in order, of which a rank has the numbers rank, rank + ranks, ..."""
-    size = ranks()[1]
-    share = np.zeros((-(-count // size), *rows.shape[1:]), rows.dtype)
-    share[:len(rows)] = rows
-    if size > 1:
-        bits = ms.Tensor(share.reshape(len(share), -1).view(np.float32))  # a CPU rounds float64
-        share = ops.AllGather()(bits).asnumpy().view(rows.dtype).reshape(size, *share.shape).swapaxes(0, 1)
-    return share.reshape(-1, *rows.shape[1:])[:count]
-
-
-def why_no_gpu():
-    """One line that tells why MindSpore cannot use a GPU in this process, or an empty string."""
-    remedy = "pip install -r requirements-gpu.txt, then use the scripts, or source shared_utils/common.sh"
-    listing = subprocess.run(["ldd", CUDA_PLUGIN], capture_output=True, text=True, check=False).stdout
-    missing = sorted(re.findall(r"(\S+) => not found", listing))
-    if missing == [CUDA_DRIVER]:
-        return f"{CUDA_DRIVER} not found: install the NVIDIA driver"
-    if missing or not CUDA_PLUGIN.is_file():
-        return f"{', '.join(missing) or CUDA_PLUGIN.name} not found: {remedy}"
-    if not Path(os.environ.get("CUDA_HOME", ""), "bin/nvcc").is_file():
-        return f"CUDA_HOME names no folder with bin/nvcc: {remedy}"
-    status = ctypes.CDLL(CUDA_DRIVER).cuInit(0)
-    return f"the NVIDIA driver finds no GPU that it can use (cuInit: error {status})" if status else ""
+from shared_utils.device import gathered, ranks
+from shared_utils.metrics import writable_folder, write_text
 
 
 class Progress(Callback):
@@ -92,6 +30,7 @@ class Progress(Callback):
 
     def on_train_begin(self, run_context):
         self.begin, self.first = time.perf_counter(), self.run.step
+        self.mark = self.begin, self.first
         self.bar = tqdm(total=self.run.total_steps, initial=self.run.step, unit="step", dynamic_ncols=True,
                         disable=not sys.stderr.isatty())
 
@@ -106,11 +45,14 @@ class Progress(Callback):
             raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower lr may help")
         if step % self.log_steps == 0 or step == self.run.steps_per_epoch:
             tqdm.write(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
+            (begin, first), self.mark = self.mark, (time.perf_counter(), self.run.step)
+            speed = (self.run.step - first) * self.clips / (self.mark[0] - begin)
+            rates = self.run.optimizer.learning_rate.learning_rate.asnumpy()
+            self.run.note(epoch=epoch, loss=loss, lr=float(rates[self.run.step - 1]), clips_per_second=speed)
 
     def on_train_end(self, run_context):
         self.bar.close()
-        seconds = time.perf_counter() - self.begin
-        steps = self.run.step - self.first
+        seconds, steps = time.perf_counter() - self.begin, self.run.step - self.first
         if steps:
             print(f"trained {steps} steps in {seconds:.1f} s: {seconds / steps * 1000:.0f} ms a step, "
                   f"{steps * self.clips / seconds:.1f} clips/s", flush=True)
@@ -120,25 +62,44 @@ class Run(Callback):
     """Where a training run stands, and what it keeps in `train.ckpt_path`.
 
     `step` counts optimizer steps over all epochs and is the one truth: data order, learning rate and what is
-    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, at most keep_checkpoint_max of
-    this run; the weights of the best validation are prefix-best.ckpt. Files of earlier runs stay: the prefix
-    gets a number then.
-    """
+    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, the last keep_checkpoint_max;
+    the weights of the best validation are prefix-best.ckpt, numbers by step in prefix-log/. Files of earlier
+    runs stay: the prefix gets a number then. SIGTERM saves, and ends the process with status 143."""
 
     def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None,
-                 rank=0, averaged=contextlib.nullcontext):
+                 rank=0, averaged=contextlib.nullcontext, bad=None):
         """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
         `validate`: function to (score, text), the higher the better, or None; `averaged`: context in which
-        the network has the weights to validate and keep. Raises UserError."""
+        the network has the weights to validate and keep; `bad`: the BadVideos. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
         self.validate, self.averaged, self.labels, self.rank = validate, averaged, labels, rank
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
-        self.step, self.best, self.kept = 0, None, []
+        self.step, self.best, self.kept, self.bad, self.asked_to_stop = 0, None, [], bad, False
         self.folder = writable_folder(section.ckpt_path)
         numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
         self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*.ckpt")))
         if section.resume:
             self._resume(prefix)
+        steps = gathered(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
+        if set(steps) != {self.step}:
+            raise UserError(f"the ranks begin at steps {steps}: each host needs the states of {self.folder}")
+        self.log = self.folder / f"{self.prefix}-log" / "metrics.jsonl"
+        if rank == 0:  # what came after the state that is resumed from will come again
+            rows = self.log.read_text().splitlines() if self.log.exists() else []
+            rows = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
+            write_text(writable_folder(self.log.parent) / self.log.name, "".join(f"{row}\n" for row in rows))
+            self.board = SummaryWriter(str(self.log.parent), purge_step=self.step + 1)
+
+    def note(self, **numbers):
+        """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""
+        if self.rank == 0:
+            try:
+                with open(self.log, "a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": self.step, **numbers}) + "\n")
+            except OSError as error:
+                raise UserError(f"cannot write {self.log}: {error.strerror}") from None
+            for name, number in numbers.items():
+                self.board.add_scalar(name, number, self.step)
 
     def position(self):
         """(epoch, step within it) of the last step taken, both counted from 1."""
@@ -148,12 +109,17 @@ class Run(Callback):
         """Epochs of steps_per_epoch steps until the end, the last one perhaps cut short."""
         return max(0, math.ceil((self.total_steps - self.step) / self.steps_per_epoch))
 
+    def on_train_begin(self, run_context):
+        self.mark, self.seconds = time.perf_counter(), Counter()
+        with contextlib.suppress(ValueError):  # in the main thread alone
+            signal.signal(signal.SIGTERM, self._stop)
+
     def on_train_step_begin(self, run_context):
-        """Count the step."""
         self.step += 1
+        self._spent("data")
 
     def on_train_step_end(self, run_context):
-        """Validate and save where it is time."""
+        self._spent("step")
         (epoch, step), section = self.position(), self.section
         last, ended = self.step == self.total_steps, step == self.steps_per_epoch
 
@@ -162,14 +128,16 @@ class Run(Callback):
 
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
             self._keep_best(epoch)
+            self._spent("evaluation")
         if self.rank == 0 and (due(epoch, section.save_checkpoint_epochs if ended else 0)
-                               or due(self.step, section.save_checkpoint_steps)):
-            self._save(f"{self.prefix}-{epoch}_{step}", self.state())
-            self.kept.append(f"{self.prefix}-{epoch}_{step}")
-            while len(self.kept) > max(1, section.keep_checkpoint_max):
-                old = self.folder / f"{self.kept.pop(0)}.ckpt"
-                for path in (old, label_map_of(old)):
-                    path.unlink(missing_ok=True)
+                               or due(self.step, section.save_checkpoint_steps) or self.asked_to_stop):
+            self._save_state(f"{self.prefix}-{epoch}_{step}")
+            self._spent("saving")
+        if ended or last:
+            self._tell_times(epoch)
+        if self.asked_to_stop:
+            tqdm.write(f"stopped by SIGTERM after epoch {epoch} step {step}, resume=auto goes on")
+            sys.exit(143)
         if last:
             if self.best is not None:
                 tqdm.write(f"best validation {self.best:.4f}: {self.folder / self.prefix}-best.ckpt")
@@ -184,10 +152,35 @@ class Run(Callback):
         """{name: Parameter} of the network alone."""
         return {parameter.name: parameter for parameter in self.network.get_parameters()}
 
+    def _stop(self, *_):
+        self.asked_to_stop = True  # the step that is under way has to end first
+
+    def _spent(self, on):
+        now = time.perf_counter()
+        self.seconds[on], self.mark = self.seconds[on] + now - self.mark, now
+
+    def _tell_times(self, epoch):
+        total = sum(self.seconds.values())
+        shares = {name: seconds / total for name, seconds in self.seconds.items()}
+        told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+        tqdm.write(f"epoch: {epoch}, {total:.1f} s: {told}")
+        bad = {"bad_videos": len(self.bad.paths) + self.bad.missing} if self.bad else {}
+        self.note(epoch=epoch, **{f"share_{name}": share for name, share in shares.items()}, **bad)
+        self.seconds.clear()
+
+    def _save_state(self, name):
+        self._save(name, self.state())
+        self.kept.append(name)
+        while len(self.kept) > max(1, self.section.keep_checkpoint_max):
+            old = self.folder / f"{self.kept.pop(0)}.ckpt"
+            for path in (old, label_map_of(old)):
+                path.unlink(missing_ok=True)
+
     def _keep_best(self, epoch):
         with self.averaged():
             score, text = self.validate()
             tqdm.write(f"epoch: {epoch}, validation {text}")
+            self.note(epoch=epoch, validation=score)
             if self.best is None or score > self.best:
                 self.best = score
                 if self.rank == 0:

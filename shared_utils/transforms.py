@@ -1,8 +1,7 @@
 """Clip transforms by the names that the YAML files use.
 
 A transform maps (clip, rng, its arguments) to a clip. Clips come in as (T, H, W, C) uint8, RGB, 0 to 255; the
-networks want (C, T, H, W) float32. All frames of a clip get the same random choice.
-"""
+networks want (C, T, H, W) float32. All frames of a clip get the same random choice."""
 import inspect
 
 import cv2
@@ -37,10 +36,8 @@ def random_crop(clip, rng, size):
 
 
 def center_crop(clip, rng, size, place=(0.5, 0.5), longer_first=False):
-    """Cut `size` (height, width) out of the middle, or with shares `place` of what is spare before it.
-
-    The shares are of height and width, with `longer_first` of the longer and the shorter edge.
-    """
+    """Cut `size` (height, width) out of the middle, or with shares `place` of what is spare before it. The
+    shares are of height and width, with `longer_first` of the longer and the shorter edge."""
     if longer_first and clip.shape[1] <= clip.shape[2]:
         place = place[::-1]
     return _crop(clip, size, lambda spare: np.round(np.multiply(spare, place)).astype(int))
@@ -88,9 +85,7 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
 
 def compose(operations, dtype=np.float32):
     """One function (clip, rng) -> clip of `dtype`, None for its own; of the YAML's [{type: name, ...}].
-
-    Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take.
-    """
+    Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take."""
     steps = [_step(operation) for operation in operations]
 
     def apply(clip, rng):

@@ -1,7 +1,6 @@
 """Videos in: probe(path) and decode(path, indices), by decord, or ffmpeg for what decord refuses.
 
-A folder of JPEG frames, as preprocessing leaves it, is read like a video.
-"""
+A folder of JPEG frames, as preprocessing leaves it, is read like a video."""
 import os
 import re
 import subprocess
@@ -39,9 +38,7 @@ class VideoError(UserError):
 
 def probe(path):
     """Info(frames, height, width) of a video; frames counts what can be decoded, whatever the header says.
-
-    Raises VideoError.
-    """
+    Raises VideoError."""
     clip, count = _read(path, lambda frames: np.array([0, frames - 1]))
     return Info(count, *clip.shape[1:3])
 
@@ -51,26 +48,22 @@ def decode(path, indices, decoder="any", each=None):
 
     `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
     opens the file once. `decoder` forces "decord" or "ffmpeg"; `each` is applied to every frame (H, W, 3) as
-    soon as it is there. Raises VideoError for an unreadable file, and for an index beyond its end.
-    """
+    soon as it is there. Raises VideoError for an unreadable file, and for an index beyond its end."""
     return _read(path, indices if callable(indices) else lambda frames: indices, decoder, each)[0]
 
 
 def write_picture(path, clip, lines, fps=8, height=192):
     """Write a clip (T, H, W, 3) uint8 RGB as a .gif or .mp4 of `height` pixels with `lines` of text below it.
 
-    `lines` are (text, (r, g, b)); they are shrunk to the width. Raises UserError where `path` cannot be
-    written.
-    """
+    `lines` are (text, (r, g, b)), shrunk to the width. Raises UserError where `path` cannot be written."""
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (text, colour) in enumerate(lines):
         extent = max(1, cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0])
         scale = 0.5 * min(1.0, (width - 8) / extent)
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-    frames = [
-        np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip]) for frame in clip
-    ]
+    frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
+              for frame in clip]
     gif = str(path).endswith(".gif")
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shared_utils import metrics, training
+from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import check_label_map, label_map_of
@@ -14,7 +14,7 @@ from src.modelarts import online
 
 @online
 def main(config):
-    rank, _ = training.start(settings.job(config))
+    rank, _ = device.start(settings.job(config))
     path = settings.trained(config)
     videos = LabelledVideos(config, config.eval_split)
     output = metrics.writable_folder(config.eval_dir)

@@ -5,7 +5,7 @@ The file takes super-images (batch, T, 3N, H, W) and gives logits (batch, classe
 
 import numpy as np
 
-from shared_utils import exporting, training
+from shared_utils import device, exporting
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import label_map_of, read_label_map, write_label_map
@@ -16,7 +16,7 @@ from src.modelarts import online
 @online
 def main(config):
     job = settings.job(config)
-    training.start(job)
+    device.start(job)
     exporting.check_format(config.file_format, job.context.device_target)
     if config.export_batch_size < 1:
         raise UserError(f"export_batch_size must be at least 1, not {config.export_batch_size}")

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from scipy.special import softmax
 from tqdm import tqdm
 
-from shared_utils import training
+from shared_utils import device
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
 from shared_utils.datasets import KINETICS400, label_map_of, read_label_map, read_lines, video_files
 from shared_utils.exporting import load_exported
-from shared_utils.metrics import softmax, writable_folder
+from shared_utils.metrics import writable_folder
 from shared_utils.video import SUFFIXES, VideoError, write_picture
 from src import settings
 from src.dataset import ClipReader
@@ -28,7 +29,7 @@ GREEN, WHITE = (120, 230, 120), (255, 255, 255)  # of the first and the second g
 
 @online
 def main(config):
-    training.start(settings.job(config))
+    device.start(settings.job(config))
     paths = input_videos(config.image_path)
     if config.render not in ("gif", "mp4", "none"):
         raise UserError(f"render must be gif, mp4 or none, not {config.render}")
@@ -108,12 +109,12 @@ def predictor(config, path):
         if tuple(shape) != wanted:
             raise UserError(f"{path} takes {list(shape)}, but the configuration makes {list(wanted)}")
         classes = len(logits(np.zeros(shape, np.float32))[0])
-        return lambda clips: softmax(logits(clips)), shape[0], classes
+        return lambda clips: softmax(np.float64(logits(clips)), axis=1), shape[0], classes
     network = settings.build(config)
     load_weights(network, path)
     network.set_train(False)
     return (
-        lambda clips: softmax(network(ms.Tensor(clips)).asnumpy()),
+        lambda clips: softmax(np.float64(network(ms.Tensor(clips)).asnumpy()), axis=1),
         config.eval_batch_size,
         config.class_num,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from shared_utils import exporting, training
+from shared_utils import device, exporting
 from shared_utils.clips import ahead
 from shared_utils.config import UserError, run
 from shared_utils.datasets import check_label_map, label_map_of
@@ -100,7 +100,7 @@ def engine_for(config, path):
     if config.target == "" and ascend.exists():
         print("note: there is an Ascend, but MindSpore Lite, which would use it, is not installed")
     config.target = "CPU"
-    training.start(settings.job(config))
+    device.start(settings.job(config))
     return (*exporting.load_exported(path), "MINDIR on the CPU")
 
 

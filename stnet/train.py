@@ -2,7 +2,7 @@
 
 from mindspore.train import Model
 
-from shared_utils import checkpoint, optim, training
+from shared_utils import checkpoint, device, optim, training
 from shared_utils.config import UserError, run
 from src import settings
 from src.dataset import LabelledVideos, TrainingClips
@@ -14,7 +14,7 @@ from src.modelarts import online
 
 @online
 def main(config):
-    rank, ranks = training.start(settings.job(config))
+    rank, ranks = device.start(settings.job(config))
     data = TrainingClips(config, rank, ranks)
 
     network = settings.build(config)
@@ -35,7 +35,16 @@ def main(config):
         split = "test" if config.dataset_type == "ucf101" and config.val_groups == 0 else "val"
         unseen = LabelledVideos(config, split)
     job = training.Run(
-        section, "stnet", network, network, optimizer, data.steps, data.labels, unseen and validate, rank
+        section,
+        "stnet",
+        network,
+        network,
+        optimizer,
+        data.steps,
+        data.labels,
+        unseen and validate,
+        rank,
+        bad=data.bad,
     )
     if job.epochs_left() == 0:
         print(f"nothing to train: all {config.num_epochs} epochs are done")

@@ -6,10 +6,9 @@ import mindspore as ms
 import numpy as np
 from tqdm import tqdm
 
-from shared_utils import training
+from shared_utils import device
 from shared_utils.clips import ahead
 from shared_utils.config import UserError
-from shared_utils.metrics import mean_interval
 from shared_utils.video import VideoError
 from src.episodes import check_classes, draw_episode
 
@@ -32,7 +31,7 @@ def encode(network, videos, batch_size, progress=False):
     Every video is decoded and encoded once, by one of the ranks; a bad one is told by `videos.bad`, its
     descriptor is zero. Raises UserError where none can be read.
     """
-    every, (rank, ranks) = list(chain(*videos.paths)), training.ranks()
+    every, (rank, ranks) = list(chain(*videos.paths)), device.ranks()
     paths = every[rank::ranks]
 
     def read(path):
@@ -59,10 +58,10 @@ def encode(network, videos, batch_size, progress=False):
     descriptors, good = np.zeros((len(paths), *[network.channels] * 2), np.float32), np.array(good, bool)
     if parts:
         descriptors[good] = np.concatenate(parts)
-    good = training.gathered(good.astype(np.float32), len(every)) > 0
+    good = device.gathered(good.astype(np.float32), len(every)) > 0
     if not good.any():
         raise none_readable(videos)
-    return training.gathered(descriptors, len(every)), good
+    return device.gathered(descriptors, len(every)), good
 
 
 def none_readable(videos):
@@ -92,10 +91,10 @@ class EncodedVideos:
         Each rank plays its share of them. Raises UserError where the videos are too few.
         """
         check_classes(self.groups, way, shot, query, self.names)
-        rank, ranks = training.ranks()
+        rank, ranks = device.ranks()
         numbers = range(rank, max(count, ranks), ranks)  # one at least, which counts for nothing
         played = self._play([draw_episode(self.groups, way, shot, query, seed, number) for number in numbers])
-        return training.gathered(played.astype(np.float32), count).astype(np.int64).swapaxes(0, 1)
+        return device.gathered(played.astype(np.float32), count).astype(np.int64).swapaxes(0, 1)
 
     def _play(self, drawn):
         """(E, 2, way * query): true and predicted class ids of the episodes."""
@@ -133,3 +132,10 @@ class EncodedVideos:
 def accuracy(labels, predictions):
     """(mean, half width of the 95% interval) over episodes of the share of queries that are right."""
     return mean_interval((labels == predictions).mean(1))
+
+
+def mean_interval(values):
+    """Mean of (N,) values and half its 95% interval, 1.96 standard errors (nan for one value)."""
+    values = np.asarray(values, dtype=np.float64)
+    half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(half)

@@ -1,5 +1,6 @@
 """Evaluation: every clip is encoded once, and episodes on what is kept equal the network on the clips."""
 
+import math
 from collections import Counter
 
 import mindspore as ms
@@ -8,10 +9,9 @@ import pytest
 
 from shared_utils import clips
 from shared_utils.config import UserError
-from shared_utils.metrics import mean_interval
 from src.dataset import Videos
 from src.episodes import draw_episode
-from src.evaluation import EncodedVideos, accuracy, encode
+from src.evaluation import EncodedVideos, accuracy, encode, mean_interval
 from src.network import ARN
 
 QUERY, EPISODES = 2, 12
@@ -173,3 +173,22 @@ def test_interval():
     assert mean == pytest.approx(0.625)
     assert half == pytest.approx(1.96 * (0.6875 / 3) ** 0.5 / 2)
     assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.0)
+
+
+def test_mean_and_interval():
+    values = [0.2, 0.4, 0.9, 1.0]
+    mean, half = mean_interval(values)
+    deviation = math.sqrt(sum((value - 0.625) ** 2 for value in values) / 3)
+    assert mean == pytest.approx(0.625) and half == pytest.approx(1.96 * deviation / 2)
+    mean, half = mean_interval([0.25])
+    assert mean == 0.25 and math.isnan(half)
+    assert mean_interval(np.ones(10, np.float32)) == (1.0, 0.0)
+
+
+def test_the_interval_covers_the_mean_95_times_of_100():
+    rng = np.random.default_rng(0)
+    inside = [
+        abs(mean - 0.3) <= half
+        for mean, half in (mean_interval(rng.random(400) < 0.3) for _ in range(1000))
+    ]
+    assert 925 <= sum(inside) <= 970

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ci import cuda
-from shared_utils import training
+from shared_utils import device, training
 
 LDD = """#!/bin/sh
 echo "	libcudart.so.11.0 => {cudart} (0x00007f30a0200000)"
@@ -31,7 +31,7 @@ def site(tmp_path, monkeypatch):
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    monkeypatch.setattr(training, "CUDA_PLUGIN", folder / "mindspore/lib/plugin/libmindspore_gpu.so.11.6")
+    monkeypatch.setattr(device, "CUDA_PLUGIN", folder / "mindspore/lib/plugin/libmindspore_gpu.so.11.6")
     for name in ("LD_LIBRARY_PATH", "CUDA_HOME"):
         monkeypatch.delenv(name, raising=False)
     return folder
@@ -99,24 +99,24 @@ def test_a_cuda_home_of_the_users_and_no_wheels_are_left_alone(source, site, tmp
 
 def test_why_no_gpu_tells_the_first_obstacle(site, ldd, tmp_path, monkeypatch):
     ldd("not found", "not found")
-    assert training.why_no_gpu().startswith("libcuda.so.1, libcudart.so.11.0 not found: pip install -r ")
+    assert device.why_no_gpu().startswith("libcuda.so.1, libcudart.so.11.0 not found: pip install -r ")
     ldd("/wheel/libcudart.so.11.0", "not found")
-    assert training.why_no_gpu() == "libcuda.so.1 not found: install the NVIDIA driver"
+    assert device.why_no_gpu() == "libcuda.so.1 not found: install the NVIDIA driver"
     ldd("/wheel/libcudart.so.11.0", "/driver/libcuda.so.1 (0x00007f30a0200000)")
-    assert training.why_no_gpu().startswith("CUDA_HOME names no folder with bin/nvcc")
+    assert device.why_no_gpu().startswith("CUDA_HOME names no folder with bin/nvcc")
     (tmp_path / "home/bin").mkdir(parents=True)
     (tmp_path / "home/bin/nvcc").touch()
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "home"))
     driver = type("Driver", (), {"cuInit": staticmethod(lambda flags: 100)})
-    monkeypatch.setattr(training.ctypes, "CDLL", lambda name: driver)
-    assert training.why_no_gpu() == "the NVIDIA driver finds no GPU that it can use (cuInit: error 100)"
+    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: driver)
+    assert device.why_no_gpu() == "the NVIDIA driver finds no GPU that it can use (cuInit: error 100)"
     driver.cuInit = staticmethod(lambda flags: 0)
-    assert training.why_no_gpu() == ""
+    assert device.why_no_gpu() == ""
 
 
 def test_why_no_gpu_without_mindspore(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "CUDA_PLUGIN", tmp_path / "libmindspore_gpu.so.11.6")
-    assert training.why_no_gpu().startswith("libmindspore_gpu.so.11.6 not found: pip install")
+    monkeypatch.setattr(device, "CUDA_PLUGIN", tmp_path / "libmindspore_gpu.so.11.6")
+    assert device.why_no_gpu().startswith("libmindspore_gpu.so.11.6 not found: pip install")
 
 
 def test_the_program_fails_only_for_more_than_the_driver(ldd, capsys):

@@ -2,9 +2,10 @@
 
 import mindspore as ms
 import numpy as np
+from scipy.special import softmax
 from tqdm import tqdm
 
-from shared_utils import metrics, training
+from shared_utils import device, metrics
 from shared_utils.video import VideoError
 from src.views import video_answers
 
@@ -16,18 +17,23 @@ def probabilities(network, videos, section, progress=True):
     Each rank looks at its share of the videos, and gets the answers of all.
     """
     network.set_train(False)
-    rank, ranks = training.ranks()
+    rank, ranks = device.ranks()
     paths = [video.path for video in videos.videos[rank::ranks]]
     rows, bad, every = [], np.full(len(videos.names), -1.0), max(1, len(paths) // 20)
-    means = video_answers(lambda views: metrics.softmax(network(ms.Tensor(views)).asnumpy()), videos.reader,
-                          paths, section.num_clips, section.num_crops, section.batch_size)
+
+    def answer(views):
+        return softmax(np.float64(network(ms.Tensor(views)).asnumpy()), axis=1)
+
+    means = video_answers(
+        answer, videos.reader, paths, section.num_clips, section.num_crops, section.batch_size
+    )
     for mean in tqdm(means, "evaluation", len(paths), unit="video", disable=None if progress else True):
         if isinstance(mean, VideoError):
             videos.bad.report(mean)
         rows.append(bad if isinstance(mean, VideoError) else mean)
         if progress and (len(rows) % every == 0 or len(rows) == len(paths)):
             tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
-    return training.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
+    return device.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, section):

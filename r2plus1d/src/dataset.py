@@ -1,11 +1,32 @@
 """Videos in, clips out: what train.py, eval.py and infer.py read."""
 
+from pathlib import Path
+
 import numpy as np
 
 from shared_utils import datasets
 from shared_utils.clips import BadVideos, ClipReader, Samples
 from shared_utils.config import UserError
+from shared_utils.datasets import read_lines
 from shared_utils.video import VideoError
+
+
+def hmdb51(root, kind, split, classes, chosen="1"):
+    """([datasets.Video], names not on disk, {class: id}) of HMDB51, whose class ids are alphabetical.
+
+    A folder of videos a class, and testTrainMulti_7030_splits/<class>_test_split<chosen>.txt, in which 1 is
+    for training and 2 for testing. Raises UserError, also where the classes are not `classes`.
+    """
+    lists = sorted((Path(root) / "testTrainMulti_7030_splits").glob(f"*_test_split{chosen}.txt"))
+    if not lists:
+        raise UserError(f"no lists testTrainMulti_7030_splits/<class>_test_split{chosen}.txt in {root}")
+    labels = {path.name.rsplit("_test_split", 1)[0]: label for label, path in enumerate(lists)}
+    if len(labels) != classes:
+        raise UserError(f"{root} has {len(labels)} classes of {kind}, but model.num_classes is {classes}")
+    rows = [(name, line.rpartition(" ")) for path, name in zip(lists, labels) for line in read_lines(path)]
+    use = "1" if split == "train" else "2"
+    rows = [(name, f"{name}/{file.strip()}") for name, (file, _, number) in rows if number == use]
+    return datasets.on_disk(root, split, rows, labels)
 
 
 class LabelledVideos:
@@ -18,9 +39,8 @@ class LabelledVideos:
     def __init__(self, section, classes):
         """`section`: data_loader.train or data_loader.eval; `classes`: of the network. Raises UserError."""
         self.reader, data = ClipReader(section), section.dataset
-        self.videos, missing, self.labels = datasets.labelled(
-            data.path, data.type, data.split, classes, data.list
-        )
+        listed = hmdb51 if data.type == "HMDB51" else datasets.labelled
+        self.videos, missing, self.labels = listed(data.path, data.type, data.split, classes, data.list)
         self.names = sorted(self.labels, key=self.labels.get)
         self.bad = BadVideos(data.max_bad_videos, missing)
 

@@ -50,7 +50,7 @@ def config(kinetics, tmp_path, monkeypatch):
     """What evaluation, inference and export read of a YAML, with a checkpoint and its label map."""
     for program in (evaluate, export, infer):
         monkeypatch.setattr(program, "build", lambda config: Network())
-        monkeypatch.setattr(program.training, "start", lambda config: (0, 1))
+        monkeypatch.setattr(program.device, "start", lambda config: (0, 1))
     ms.set_seed(1)
     network = Network()
     best = tmp_path / "best.ckpt"

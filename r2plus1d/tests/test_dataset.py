@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from ci.synthetic_videos import write_kinetics  # pytest's pythonpath is the repository's root
 from shared_utils.config import UserError
 from shared_utils.datasets import Video
-from src.dataset import LabelledVideos, TrainingClips
+from src.dataset import LabelledVideos, TrainingClips, hmdb51
 
 
 def section(path, **dataset):
@@ -94,3 +94,22 @@ def test_missing_videos_are_told_once_and_count(kinetics, capsys):
     assert told.startswith("3 videos of the list are not on disk: gone0_000001_000002, gone1_")
     assert len(told.splitlines()) == 1
     assert len(LabelledVideos(section(kinetics, list=str(longer), max_bad_videos=3), 2).videos) == 12
+
+
+def test_hmdb51_by_its_official_lists(tmp_path):
+    lists = tmp_path / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    for name in ("brush_hair", "wave"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            (tmp_path / name / f"a b_{number}.avi").touch()
+        (lists / f"{name}_test_split2.txt").write_text("a b_0.avi 1 \na b_1.avi 2 \na b_2.avi 0 \nc.avi 1 \n")
+    videos, missing, labels = hmdb51(tmp_path, "HMDB51", "train", 2, "2")
+    assert [(video.id, video.label) for video in videos] == [("brush_hair/a b_0", 0), ("wave/a b_0", 1)]
+    assert missing == ["brush_hair/c.avi", "wave/c.avi"] and labels == {"brush_hair": 0, "wave": 1}
+    videos, _, _ = hmdb51(tmp_path, "HMDB51", "test", 2, "2")
+    assert [video.path.name for video in videos] == ["a b_1.avi", "a b_1.avi"]
+    with pytest.raises(UserError, match="no lists testTrainMulti_7030_splits"):
+        hmdb51(tmp_path, "HMDB51", "train", 2)
+    with pytest.raises(UserError, match=r"has 2 classes of HMDB51, but model\.num_classes is 3"):
+        hmdb51(tmp_path, "HMDB51", "train", 3, "2")

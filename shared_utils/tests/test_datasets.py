@@ -168,23 +168,6 @@ def test_kinetics_lists_that_do_not_fit(kinetics):
         datasets.labelled(kinetics, "Kinetic400", "train", 400)
 
 
-def test_hmdb51_by_its_official_lists(tmp_path):
-    lists = tmp_path / "testTrainMulti_7030_splits"
-    lists.mkdir()
-    for name in ("brush_hair", "wave"):
-        (tmp_path / name).mkdir()
-        for number in range(3):
-            (tmp_path / name / f"a b_{number}.avi").touch()
-        (lists / f"{name}_test_split2.txt").write_text("a b_0.avi 1 \na b_1.avi 2 \na b_2.avi 0 \nc.avi 1 \n")
-    videos, missing, labels = datasets.labelled(tmp_path, "HMDB51", "train", 2, "2")
-    assert [(video.id, video.label) for video in videos] == [("brush_hair/a b_0", 0), ("wave/a b_0", 1)]
-    assert missing == ["brush_hair/c.avi", "wave/c.avi"] and labels == {"brush_hair": 0, "wave": 1}
-    videos, _, _ = datasets.labelled(tmp_path, "HMDB51", "test", 2, "2")
-    assert [video.path.name for video in videos] == ["a b_1.avi", "a b_1.avi"]
-    with pytest.raises(UserError, match="no lists testTrainMulti_7030_splits"):
-        datasets.labelled(tmp_path, "HMDB51", "train", 2)
-
-
 def test_ucf101_takes_a_list_of_the_users(ucf, tmp_path):
     (ucf / "YoYo").mkdir(exist_ok=True)
     (ucf / "YoYo" / "v_YoYo_g09_c01.avi").touch()

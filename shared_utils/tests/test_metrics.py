@@ -32,25 +32,6 @@ def test_top_k_of_scores_that_are_not_numbers():
     assert metrics.top_k(scores, [0, 2], 1).tolist() == [False, False]
 
 
-def test_mean_and_interval():
-    values = [0.2, 0.4, 0.9, 1.0]
-    mean, half = metrics.mean_interval(values)
-    deviation = math.sqrt(sum((value - 0.625) ** 2 for value in values) / 3)
-    assert mean == pytest.approx(0.625) and half == pytest.approx(1.96 * deviation / 2)
-    mean, half = metrics.mean_interval([0.25])
-    assert mean == 0.25 and math.isnan(half)
-    assert metrics.mean_interval(np.ones(10, np.float32)) == (1.0, 0.0)
-
-
-def test_the_interval_covers_the_mean_95_times_of_100():
-    rng = np.random.default_rng(0)
-    inside = [
-        abs(mean - 0.3) <= half
-        for mean, half in (metrics.mean_interval(rng.random(400) < 0.3) for _ in range(1000))
-    ]
-    assert 925 <= sum(inside) <= 970
-
-
 def test_confusion_and_per_class_accuracy(scores):
     labels, guesses = scores[1], scores[0].argmax(1)
     labels = np.where(labels == 3, 4, labels)  # nobody is of class 3

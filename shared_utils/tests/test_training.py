@@ -1,7 +1,10 @@
 """training: rates and optimizers by their formulas, a run's files, a resumed run equal to an unbroken one."""
 
+import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -13,7 +16,7 @@ import pytest
 from mindspore import nn
 from mindspore.train import Callback, Model
 
-from shared_utils import checkpoint, optim, training
+from shared_utils import checkpoint, device, optim, training
 from shared_utils.config import UserError
 
 STEPS, EPOCHS = 4, 3
@@ -131,6 +134,7 @@ def names(folder):
 def drive(job, steps):
     """Take `steps` steps without training."""
     context = SimpleNamespace(request_stop=lambda: None)
+    job.on_train_begin(context)
     for _ in range(steps):
         job.on_train_step_begin(context)
         job.on_train_step_end(context)
@@ -214,7 +218,7 @@ def test_a_state_from_elsewhere_begins_a_run_of_its_own(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     drive(make_run(section(here), lambda: (0.9, "")), 8)
     drive(make_run(section(there), lambda: (0.9, "")), 8)
-    mine = {path: path.read_bytes() for folder in (here, there) for path in folder.iterdir()}
+    mine = {path: path.read_bytes() for folder in (here, there) for path in folder.glob("*.*")}
     settings = section(there, keep_checkpoint_max=1, resume=str(here / "net-1_4.ckpt"))
     job = make_run(settings, lambda: (0.1, ""))
     assert (job.step, job.best) == (4, None)
@@ -261,7 +265,7 @@ def test_a_full_disk_stops_training_and_leaves_the_states(tmp_path, monkeypatch)
     monkeypatch.setattr(checkpoint.os, "replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         drive(job, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-1_4.ckpt", "net-1_4.labels.json"]
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["net-1_4.ckpt", "net-1_4.labels.json"]
 
 
 def test_lines_of_progress(tmp_path, capsys):
@@ -273,7 +277,7 @@ def test_lines_of_progress(tmp_path, capsys):
         for epoch in (1, 2, 3)
         for step in (2, 4)
     ]
-    assert [line for line in lines if line.startswith("epoch: ") and "step" in line] == wanted
+    assert [line for line in lines if line.startswith("epoch: ") and " step: " in line] == wanted
     assert [line for line in lines if "validation" in line] == [
         *(f"epoch: {epoch}, validation accuracy 0.5000" for epoch in (1, 2, 3)),
         f"best validation 0.5000: {tmp_path}/net-best.ckpt",
@@ -349,14 +353,14 @@ def test_a_device_that_is_not_there_is_one_line(monkeypatch):
         raise RuntimeError(f"Unsupported device target {target}.\n\n- stack")
 
     monkeypatch.setattr(ms, "set_device", missing)
-    monkeypatch.setattr(training, "why_no_gpu", lambda: "no driver")
+    monkeypatch.setattr(device, "why_no_gpu", lambda: "no driver")
     for target, message in (
         ("GPU", "no GPU to run on: no driver"),
         ("Ascend", "no Ascend to run on: Unsupported device target Ascend."),
         ("TPU", "context.device_target must be CPU, GPU or Ascend, not TPU"),
     ):
         with pytest.raises(UserError) as caught:
-            training.start(configuration(target))
+            device.start(configuration(target))
         assert str(caught.value) == message
 
 
@@ -364,15 +368,15 @@ PROGRAM = """
 import random
 from types import SimpleNamespace
 import mindspore as ms, numpy as np
-from shared_utils import training
+from shared_utils import device
 from shared_utils.config import UserError
 
 def start(target):
     context = SimpleNamespace(mode=0, device_target=target, device_id=0, save_graphs=False)
     train = SimpleNamespace(run_distribute=False)
-    return training.start(SimpleNamespace(context=context, seed=3, train=train))
+    return device.start(SimpleNamespace(context=context, seed=3, train=train))
 
-if training.why_no_gpu():
+if device.why_no_gpu():
     try:
         start("GPU")
     except UserError as error:
@@ -389,3 +393,49 @@ def test_mindspore_refuses_a_missing_gpu_and_start_seeds_every_generator():
     refused, first, again = done.stdout.splitlines()
     assert refused == "True" and first == again and first.startswith("(0, 1) 0.5507979025745755 ")
     assert first.endswith(" 3")
+
+
+def journal(folder, name="net"):
+    lines = (folder / f"{name}-log/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_journal_of_a_resumed_run_has_every_step_once(tmp_path):
+    settings = section(tmp_path, save_checkpoint_steps=3, save_checkpoint_epochs=0, resume="auto")
+    with pytest.raises(MemoryError):
+        train(settings, 0, Seen(power_cut=8))
+    with open(tmp_path / "net-log/metrics.jsonl", "a") as file:
+        file.write('{"step": 8, "lo')  # cut by the power
+    train(settings, 5, Seen())
+    rows = journal(tmp_path)
+    losses = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in losses] == [2, 4, 6, 8, 10, 12]
+    np.testing.assert_allclose([row["lr"] for row in losses], rates_of(losses), rtol=1e-6)
+    assert all(row["clips_per_second"] > 0 for row in losses)
+    shares = [[row[f"share_{name}"] for name in ("data", "step")] for row in rows if "share_step" in row]
+    assert len(shares) == 3 and all(0 < sum(share) <= 1 for share in shares)
+    assert any(path.name.startswith("events.out.tfevents") for path in (tmp_path / "net-log").iterdir())
+
+
+def rates_of(rows):
+    schedule = rates(lr_scheduler="cosine_annealing", warmup_epochs=0.5)
+    return [schedule[row["step"] - 1] for row in rows]
+
+
+def test_sigterm_saves_at_once_and_ends_with_143(tmp_path):
+    class Notice(Seen):
+        def on_train_step_end(self, run_context):
+            super().on_train_step_end(run_context)
+            if len(self.rows) == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    whole, settings = Seen(), section(tmp_path / "parts", save_checkpoint_epochs=0, resume="auto")
+    reference = train(section(tmp_path / "whole"), 0, whole)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            train(settings, 0, Notice())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143 and names(tmp_path / "parts") == ["net-2_2.ckpt"]
+    assert bits(train(settings, 5, Seen())) == bits(reference)

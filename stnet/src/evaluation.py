@@ -2,9 +2,10 @@
 
 import mindspore as ms
 import numpy as np
+from scipy.special import softmax
 from tqdm import tqdm
 
-from shared_utils import metrics, training
+from shared_utils import device, metrics
 from shared_utils.clips import ahead
 from shared_utils.config import UserError
 from shared_utils.video import VideoError
@@ -49,12 +50,12 @@ def probabilities(network, videos, batch, progress=True):
     Raises UserError.
     """
     network.set_train(False)
-    rank, ranks = training.ranks()
+    rank, ranks = device.ranks()
     items = [(video.path, video.label) for video in videos.videos[rank::ranks]]
     rows, bad, every = [], np.full(len(videos.names), -1.0), max(1, len(items) // 20)
 
     def answer(clips):
-        return metrics.softmax(network(ms.Tensor(clips)).asnumpy())
+        return softmax(np.float64(network(ms.Tensor(clips)).asnumpy()), axis=1)
 
     found = answers(answer, videos.reader, items, batch)
     for row in tqdm(found, "evaluation", len(items), unit="video", disable=None if progress else True):
@@ -63,7 +64,7 @@ def probabilities(network, videos, batch, progress=True):
         rows.append(bad if isinstance(row, VideoError) else row)
         if progress and (len(rows) % every == 0 or len(rows) == len(items)):
             tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
-    return training.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
+    return device.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, batch):

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from shared_utils.config import UserError
-from shared_utils.training import why_no_gpu
+from shared_utils.device import why_no_gpu
 from src.network import StNet
 
 
