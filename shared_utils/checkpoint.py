@@ -1,5 +1,4 @@
 """Checkpoints: written whole or not at all, read with every tensor accounted for."""
-import contextlib
 import json
 import os
 import re
@@ -29,8 +28,7 @@ def save(path, parameters, facts=None):
         raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
     finally:
         for leftover in (temporary, temporary.with_suffix(".tmp")):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
+            leftover.unlink(missing_ok=True)
 
 
 def load(path):

@@ -10,8 +10,7 @@ from shared_utils.config import UserError
 from shared_utils.metrics import write_text
 from shared_utils.video import SUFFIXES
 
-# Alphabetical: a class's id is its line, from 0.
-KINETICS400 = Path(__file__).with_name("kinetics400_labels.txt")
+KINETICS400 = Path(__file__).with_name("kinetics400_labels.txt")  # alphabetical; ids are lines, from 0
 REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at https://"
           "www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from mindspore import communication, ops
+from mindspore import ops
+from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 
 from shared_utils.config import UserError
 
@@ -33,15 +34,14 @@ def start(config):
     ms.set_seed(config.seed)  # numpy's too
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
-    communication.init()
+    init()
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
 
 
 def ranks():
     """(rank of this process, count of ranks): (0, 1) alone."""
-    alone = not communication.GlobalComm.INITED
-    return (0, 1) if alone else (communication.get_rank(), communication.get_group_size())
+    return (get_rank(), get_group_size()) if GlobalComm.INITED else (0, 1)
 
 
 def gathered(rows, count):

@@ -72,7 +72,6 @@ def _mindir(path):
 
 def _onnx(path):
     import onnxruntime  # needed here alone
-
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [node.name for node in session.get_inputs()]
     return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), session.get_inputs()[0].shape

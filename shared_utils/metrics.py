@@ -33,7 +33,6 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`. `totals`:
     samples of each class where some of them have no prediction, otherwise the matrix's row sums."""
     from matplotlib.figure import Figure  # slow to import, and needed here alone
-
     folder, totals = writable_folder(folder), matrix.sum(axis=1) if totals is None else totals
     with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
         told = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 from mindspore.train import Callback
 from tensorboardX import SummaryWriter
@@ -111,8 +112,8 @@ class Run(Callback):
 
     def on_train_begin(self, run_context):
         self.mark, self.seconds = time.perf_counter(), Counter()
-        with contextlib.suppress(ValueError):  # in the main thread alone
-            signal.signal(signal.SIGTERM, self._stop)
+        # The step that is under way has to end first.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
 
     def on_train_step_begin(self, run_context):
         self.step += 1
@@ -126,6 +127,8 @@ class Run(Callback):
         def due(count, every):
             return last or (every > 0 and count % every == 0)
 
+        if ranks()[1] > 1 and (ended or due(self.step, section.save_checkpoint_steps)):
+            self._share_statistics()
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
             self._keep_best(epoch)
             self._spent("evaluation")
@@ -152,8 +155,11 @@ class Run(Callback):
         """{name: Parameter} of the network alone."""
         return {parameter.name: parameter for parameter in self.network.get_parameters()}
 
-    def _stop(self, *_):
-        self.asked_to_stop = True  # the step that is under way has to end first
+    def _share_statistics(self):
+        """What norms have gathered, each rank of its own clips, becomes the mean of the ranks."""
+        for name, parameter in self.state().items():
+            if "moving_" in name:
+                parameter.set_data(ms.Tensor(gathered(parameter.asnumpy()[None], ranks()[1]).mean(axis=0)))
 
     def _spent(self, on):
         now = time.perf_counter()
@@ -194,9 +200,8 @@ class Run(Callback):
 
     def _resume(self, prefix):
         """Go on from the state `train.resume`: a path, or auto for the newest in the folder, if any."""
-        resume = self.section.resume
-        found = checkpoint.newest(self.folder, prefix) if resume == "auto" else (
-            Path(resume), *checkpoint.load(resume))
+        found = checkpoint.newest(self.folder, prefix) if self.section.resume == "auto" else (
+            Path(self.section.resume), *checkpoint.load(self.section.resume))
         if found is None:
             return
         path, tensors, facts = found

@@ -1,12 +1,9 @@
-"""training: rates and optimizers by their formulas, a run's files, a resumed run equal to an unbroken one."""
+"""training: a run's files and lines, a resumed run equal to an unbroken one, a notice to stop."""
 
 import json
-import math
 import os
 import re
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import mindspore as ms
@@ -16,7 +13,7 @@ import pytest
 from mindspore import nn
 from mindspore.train import Callback, Model
 
-from shared_utils import checkpoint, device, optim, training
+from shared_utils import checkpoint, optim, training
 from shared_utils.config import UserError
 
 STEPS, EPOCHS = 4, 3
@@ -294,105 +291,6 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path):
     ):
         train(section(tmp_path), 0, Seen(), read=poisoned)
     assert names(tmp_path) == ["net-1_4.ckpt"]
-
-
-def test_learning_rates_follow_their_formulas():
-    assert rates() == [0.1] * 12
-    np.testing.assert_allclose(rates(lr_scheduler="step"), [0.1] * 4 + [0.05] * 4 + [0.025] * 4)
-    cosine = [0.01 + 0.09 * (1 + math.cos(math.pi * step / 12)) / 2 for step in range(12)]
-    np.testing.assert_allclose(rates(lr_scheduler="cosine_annealing"), cosine)
-    early = [0.01 + 0.09 * (1 + math.cos(math.pi * step / 8)) / 2 for step in range(8)] + [0.01] * 4
-    np.testing.assert_allclose(rates(lr_scheduler="cosine_annealing", max_epoch=2), early)
-    ramp = [0.25, 0.5, 0.75, 1.0]
-    np.testing.assert_allclose(rates(warmup_epochs=1), [0.1 * share for share in ramp] + [0.1] * 8)
-    warm = [rate * min(1, (step + 1) / 8) for step, rate in enumerate(cosine)]
-    np.testing.assert_allclose(rates(lr_scheduler="cosine_annealing", warmup_epochs=2), warm)
-    assert all(isinstance(rate, float) for rate in rates(lr_scheduler="step", lr=1.0))
-
-
-def test_learning_rates_that_cannot_be():
-    with pytest.raises(UserError, match="must be one of constant, step, cosine_annealing, not linear"):
-        rates(lr_scheduler="linear")
-    for empty in ({"epochs": 0}, {"steps": 0}):
-        with pytest.raises(UserError, match="nothing to train"):
-            rates(**empty)
-
-
-@pytest.mark.parametrize("kind", ["SGD", "Momentum", "Adam"])
-def test_optimizers_take_the_step_of_their_formula(kind):
-    weight = ms.Parameter(ms.Tensor([1.0, -2.0], ms.float32), name="weight")
-    settings = SimpleNamespace(type=kind, momentum=0.9, weight_decay=0.1, loss_scale=8.0)
-    optimizer = optim.optimizer(settings, [weight], [0.1, 0.01], settings.loss_scale)
-    wanted, first, second = np.array([1.0, -2.0]), 0.0, 0.0
-    for step, rate in enumerate((0.1, 0.01), 1):
-        gradient = np.array([0.5, 1.0])
-        optimizer((ms.Tensor(8 * gradient, ms.float32),))
-        gradient = gradient + 0.1 * wanted
-        if kind == "Adam":
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            wanted = wanted - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        else:
-            first = 0.9 * first + gradient
-            wanted = wanted - rate * first
-        np.testing.assert_allclose(weight.asnumpy(), wanted, rtol=1e-4)
-
-
-def test_an_unknown_optimizer():
-    settings = SimpleNamespace(type="Lion", momentum=0.9, weight_decay=0.0, loss_scale=1.0)
-    with pytest.raises(UserError, match="must be SGD, Momentum or Adam, not Lion"):
-        optim.optimizer(settings, [], [0.1])
-
-
-def configuration(device_target):
-    context = SimpleNamespace(mode=ms.GRAPH_MODE, device_target=device_target, device_id=0, save_graphs=False)
-    return SimpleNamespace(context=context, seed=3, train=SimpleNamespace(run_distribute=False))
-
-
-def test_a_device_that_is_not_there_is_one_line(monkeypatch):
-    def missing(target, number):
-        raise RuntimeError(f"Unsupported device target {target}.\n\n- stack")
-
-    monkeypatch.setattr(ms, "set_device", missing)
-    monkeypatch.setattr(device, "why_no_gpu", lambda: "no driver")
-    for target, message in (
-        ("GPU", "no GPU to run on: no driver"),
-        ("Ascend", "no Ascend to run on: Unsupported device target Ascend."),
-        ("TPU", "context.device_target must be CPU, GPU or Ascend, not TPU"),
-    ):
-        with pytest.raises(UserError) as caught:
-            device.start(configuration(target))
-        assert str(caught.value) == message
-
-
-PROGRAM = """
-import random
-from types import SimpleNamespace
-import mindspore as ms, numpy as np
-from shared_utils import device
-from shared_utils.config import UserError
-
-def start(target):
-    context = SimpleNamespace(mode=0, device_target=target, device_id=0, save_graphs=False)
-    train = SimpleNamespace(run_distribute=False)
-    return device.start(SimpleNamespace(context=context, seed=3, train=train))
-
-if device.why_no_gpu():
-    try:
-        start("GPU")
-    except UserError as error:
-        print(str(error).startswith("no GPU to run on: ") and str(error).count(chr(10)) == 0)
-else:
-    print(True)
-for _ in range(2):
-    print(start("CPU"), np.random.random(), random.random(), ms.get_seed())
-"""  # a process of its own: a device can be chosen only before anything has run
-
-
-def test_mindspore_refuses_a_missing_gpu_and_start_seeds_every_generator():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
-    refused, first, again = done.stdout.splitlines()
-    assert refused == "True" and first == again and first.startswith("(0, 1) 0.5507979025745755 ")
-    assert first.endswith(" 3")
 
 
 def journal(folder, name="net"):

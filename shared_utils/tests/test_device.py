@@ -1,0 +1,63 @@
+"""device: what it says when it is not there."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import mindspore as ms
+import pytest
+
+from shared_utils import device
+from shared_utils.config import UserError
+
+
+def configuration(device_target):
+    context = SimpleNamespace(mode=ms.GRAPH_MODE, device_target=device_target, device_id=0, save_graphs=False)
+    return SimpleNamespace(context=context, seed=3, train=SimpleNamespace(run_distribute=False))
+
+
+def test_a_device_that_is_not_there_is_one_line(monkeypatch):
+    def missing(target, number):
+        raise RuntimeError(f"Unsupported device target {target}.\n\n- stack")
+
+    monkeypatch.setattr(ms, "set_device", missing)
+    monkeypatch.setattr(device, "why_no_gpu", lambda: "no driver")
+    for target, message in (
+        ("GPU", "no GPU to run on: no driver"),
+        ("Ascend", "no Ascend to run on: Unsupported device target Ascend."),
+        ("TPU", "context.device_target must be CPU, GPU or Ascend, not TPU"),
+    ):
+        with pytest.raises(UserError) as caught:
+            device.start(configuration(target))
+        assert str(caught.value) == message
+
+
+PROGRAM = """
+import random
+from types import SimpleNamespace
+import mindspore as ms, numpy as np
+from shared_utils import device
+from shared_utils.config import UserError
+
+def start(target):
+    context = SimpleNamespace(mode=0, device_target=target, device_id=0, save_graphs=False)
+    train = SimpleNamespace(run_distribute=False)
+    return device.start(SimpleNamespace(context=context, seed=3, train=train))
+
+if device.why_no_gpu():
+    try:
+        start("GPU")
+    except UserError as error:
+        print(str(error).startswith("no GPU to run on: ") and str(error).count(chr(10)) == 0)
+else:
+    print(True)
+for _ in range(2):
+    print(start("CPU"), np.random.random(), random.random(), ms.get_seed())
+"""  # a process of its own: a device can be chosen only before anything has run
+
+
+def test_mindspore_refuses_a_missing_gpu_and_start_seeds_every_generator():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
+    refused, first, again = done.stdout.splitlines()
+    assert refused == "True" and first == again and first.startswith("(0, 1) 0.5507979025745755 ")
+    assert first.endswith(" 3")
