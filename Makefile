@@ -7,7 +7,7 @@ MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: setup demo test lint contract smoke pack bench flops check-data
+.PHONY: setup demo test lint contract smoke pack bench flops kill soak check-data
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -48,6 +48,14 @@ bench: setup
 # Parameters and multiply-accumulates; ARGS="-c FILE.yaml --section.key=value ..." for another network or shape.
 flops: setup
 	$(BIN)/python ci/flops.py $(or $(MODEL),arn) $(ARGS)
+
+# Toy training killed ten times with SIGKILL ends as if it never was: ARGS="--kills 3 -- -c FILE.yaml ...".
+kill: setup
+	$(BIN)/python ci/kill.py $(or $(MODEL),arn) $(ARGS)
+
+# 5,000 clips through loader and training step: memory and open files must not grow.
+soak: setup
+	$(BIN)/python ci/soak.py $(or $(MODEL),arn) $(ARGS)
 
 check-data: setup
 	$(BIN)/python ci/check_data.py $(DATA)
