@@ -106,7 +106,7 @@ def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
     (last,) = (tmp_path / "ckpt").glob("stnet-2_*.ckpt")
     whole = weights(last)
     last.unlink()  # as if stopped after the first epoch
-    status, told, error = execute(train, *flags, "--resume=auto")
+    status, told, error = execute(train, *flags, "--resume=auto", "--workers=1")
     assert status == 0 and "resumed from" in told, error
     resumed = weights(last)
     for name, tensor in whole.items():
