@@ -9,6 +9,7 @@ from shared_utils.datasets import check_label_map, label_map_of
 from src.build import build
 from src.dataset import LabelledVideos
 from src.evaluation import probabilities
+from src.step import mixed_precision
 
 
 def main(config):
@@ -18,6 +19,7 @@ def main(config):
     output = metrics.writable_folder(section.output_dir)
 
     network = build(config)
+    mixed_precision(network, config.train.amp_level)  # as validation in training did
     load_weights(network, section.pretrained_model)
     if (kept := label_map_of(section.pretrained_model)).exists():
         check_label_map(kept, videos.labels)
@@ -45,6 +47,7 @@ def main(config):
         "bad_left_out": section.leave_out_bad,
         "clips": section.num_clips,
         "crops": section.num_crops,
+        "amp_level": config.train.amp_level,
         "frames": dataset.seq,
         "seq_mode": dataset.seq_mode,
         "frame_interval": dataset.frame_interval,

@@ -96,7 +96,7 @@ def train_and_evaluate(execute, train, evaluate, tiny, *flags):
     assert re.search(r"^epoch: 1 step: \d, loss is \d", told, re.MULTILINE) and "trained " in told
     accuracies = [line.split()[4] for line in told.splitlines() if "validation top-1" in line]
     (best,) = (tiny.parent / "output").glob("*-best.ckpt")
-    words = ["-c", tiny, f"--eval.pretrained_model={best}", "--eval.num_crops=1"]
+    words = ["-c", tiny, *flags, f"--eval.pretrained_model={best}", "--eval.num_crops=1"]
     status, told, error = execute(evaluate, *words)
     assert status == 0, error
     assert told.splitlines()[-1] == str(
