@@ -22,6 +22,7 @@ class Unit(nn.Cell):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, channels, kernel, stride, pad_mode="same")
         self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum)
+        self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):
         if self.training:
@@ -29,7 +30,7 @@ class Unit(nn.Cell):
         norm = self.norm.bn2d
         scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (C,)
         x = self.conv.conv3d(x, self.conv.weight * scale.reshape((-1, 1, 1, 1, 1)))
-        return ops.relu(x + (norm.beta - norm.moving_mean * scale).reshape((1, -1, 1, 1, 1)))
+        return ops.relu(self.add_bias(x, (norm.beta - norm.moving_mean * scale).astype(x.dtype)))
 
 
 class MaxPool(nn.Cell):
@@ -37,10 +38,18 @@ class MaxPool(nn.Cell):
 
     def __init__(self, kernel, stride):
         super().__init__()
-        self.pool = ops.MaxPool3D(kernel, stride, pad_mode="same")
+        self.of_frames = kernel[0] == stride[0] == 1
+        if self.of_frames:  # as images: on the CPU MaxPool3D's gradient pools once more, slowly
+            self.pool = ops.MaxPool(kernel[1:], stride[1:], "same")
+        else:
+            self.pool = ops.MaxPool3D(kernel, stride, "same")
 
     def construct(self, x):
-        return self.pool(x)
+        if not self.of_frames:
+            return self.pool(x)
+        b, c, t, h, w = x.shape
+        x = self.pool(x.reshape(b, c * t, h, w))
+        return x.reshape(b, c, t, *x.shape[2:])
 
 
 class Mixed(nn.Cell):

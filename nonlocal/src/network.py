@@ -51,6 +51,7 @@ class Unit(nn.Cell):
             self.temporal = TemporalConv(channels)
         self.same = ops.Conv3D(channels, kernel, pad_mode="same") if stride == (1, 1, 1) else None
         self.valid = ops.Conv3D(channels, kernel, stride=stride)
+        self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):
         if self.training:
@@ -59,15 +60,15 @@ class Unit(nn.Cell):
             return self.norm(self.conv(x))
         weight, bias = self.folded()
         if self.same is not None:
-            return self.same(x, weight) + bias
-        return self.valid(padded(x, self.padding), weight) + bias
+            return self.add_bias(self.same(x, weight), bias)
+        return self.add_bias(self.valid(padded(x, self.padding), weight), bias)
 
     def folded(self):
-        """Weight (D, C, ...) and bias (1, D, 1, 1, 1) of the convolution with the normalisation in it."""
+        """Weight (D, C, ...) and bias (D,) of the convolution with the normalisation in it."""
         norm = self.norm.bn2d
         scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (D,)
         bias = norm.beta - norm.moving_mean * scale
-        return self.conv.weight * scale.reshape(-1, 1, 1, 1, 1), bias.reshape(1, -1, 1, 1, 1)
+        return self.conv.weight * scale.reshape(-1, 1, 1, 1, 1), bias
 
 
 class Embedding(nn.Cell):
@@ -172,7 +173,7 @@ class Stem(nn.Cell):
         # Edges repeated, which leaves maxima as they are: ONNX gets a padded MaxPool3D wrong.
         x = ops.concat((x[:, :, :, :1], x, x[:, :, :, -1:]), 3)
         x = ops.concat((x[..., :1], x, x[..., -1:]), 4)
-        return ops.relu(ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x) + bias)
+        return ops.relu(self.unit.add_bias(ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x), bias))
 
 
 @ops.constexpr  # without it a compiled network cannot raise UserError

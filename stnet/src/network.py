@@ -42,6 +42,7 @@ class Unit(nn.Cell):
         self.norm = nn.BatchNorm3d(channels)
         self.same = ops.Conv3D(channels, (1, kernel, kernel), pad_mode="same") if stride == 1 else None
         self.valid = ops.Conv3D(channels, (1, kernel, kernel), stride=(1, stride, stride))
+        self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):
         if self.training:
@@ -51,7 +52,7 @@ class Unit(nn.Cell):
         bias = norm.beta - norm.moving_mean * scale
         weight = self.conv.weight * scale.reshape(-1, 1, 1, 1, 1)
         x = self.same(x, weight) if self.same is not None else self.valid(padded(x, self.edge), weight)
-        return x + bias.reshape(1, -1, 1, 1, 1)
+        return self.add_bias(x, bias)
 
 
 class Bottleneck(nn.Cell):
@@ -163,12 +164,14 @@ class StNet(nn.Cell):
 
     def pool(self, x):
         """Max pooling 3x3 of stride 2 over space of an x that is not negative."""
-        for axis in (3, 4):
-            size = x.shape[axis]
+        b, c, t, h, w = x.shape
+        x = x.reshape(b, c * t, h, w)  # as images: on the CPU MaxPool3D's gradient pools once more, slowly
+        for axis, size in ((2, h), (3, w)):
             first, last = x.narrow(axis, 0, 1), x.narrow(axis, size - 1, 1)
-            # Edges repeated, which leaves maxima as they are: ONNX gets a padded MaxPool3D wrong.
+            # Edges repeated, which leaves maxima as they are: MaxPool pads at the end first.
             x = ops.concat((x, last) if self.same_pool and size % 2 == 0 else (first, x, last), axis)
-        return ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x)
+        x = ops.MaxPool(3, 2)(x)
+        return x.reshape(b, c, t, *x.shape[2:])
 
     def features(self, clips):
         """Super-images (B, T, 3N, H, W) -> the maximum over the segments, (B, 1024)."""
