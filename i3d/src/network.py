@@ -22,6 +22,7 @@ class Unit(nn.Cell):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, channels, kernel, stride, pad_mode="same")
         self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum)
+        # Half the time of a broadcast sum. ONNX has it as part of the convolution, behind nothing else.
         self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):

@@ -51,6 +51,7 @@ class Unit(nn.Cell):
             self.temporal = TemporalConv(channels)
         self.same = ops.Conv3D(channels, kernel, pad_mode="same") if stride == (1, 1, 1) else None
         self.valid = ops.Conv3D(channels, kernel, stride=stride)
+        # Half the time of a broadcast sum. ONNX has it as part of the convolution, behind nothing else.
         self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):
@@ -173,7 +174,7 @@ class Stem(nn.Cell):
         # Edges repeated, which leaves maxima as they are: ONNX gets a padded MaxPool3D wrong.
         x = ops.concat((x[:, :, :, :1], x, x[:, :, :, -1:]), 3)
         x = ops.concat((x[..., :1], x, x[..., -1:]), 4)
-        return ops.relu(self.unit.add_bias(ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x), bias))
+        return ops.relu(ops.MaxPool3D((1, 3, 3), (1, 2, 2))(x) + bias.reshape(1, -1, 1, 1, 1))
 
 
 @ops.constexpr  # without it a compiled network cannot raise UserError
