@@ -7,7 +7,7 @@ MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: setup demo test lint contract smoke pack bench flops kill soak check-data
+.PHONY: setup demo test lint contract smoke pack bench flops kill soak faults check-data
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -56,6 +56,10 @@ kill: setup
 # 5,000 clips through loader and training step: memory and open files must not grow.
 soak: setup
 	$(BIN)/python ci/soak.py $(or $(MODEL),arn) $(ARGS)
+
+# Training with a fifth of the videos broken, ffmpeg killed, a slow disk, a full /dev/shm: it ends and reports.
+faults: setup
+	$(BIN)/python ci/faults.py $(or $(MODEL),arn) $(ARGS)
 
 check-data: setup
 	$(BIN)/python ci/check_data.py $(DATA)

@@ -17,10 +17,9 @@ def save(path, parameters, facts=None):
     writable_folder(path.parent)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}.ckpt")
     tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
+    told = {"facts": json.dumps(facts or {})}
     try:
-        ms.save_checkpoint(
-            tensors, str(temporary), append_dict={"facts": json.dumps(facts or {})}, crc_check=True
-        )
+        ms.save_checkpoint(tensors, str(temporary), append_dict=told, crc_check=True)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -49,7 +48,6 @@ def load(path):
 
 def load_weights(network, path, replace=()):
     """Load all of the network's parameters from the checkpoint `path`; returns the checkpoint's facts.
-
     Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
     values. The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected
     and wrongly shaped tensor."""

@@ -19,8 +19,7 @@ class _Loader(yaml.SafeLoader):
     """YAML with 1e-3 as a number; PyYAML takes it for text."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"),
-                              list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+$"), None)
 
 
 def load(argv, default):
@@ -33,8 +32,7 @@ def load(argv, default):
     and the nearest known one."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
-    known = dict(_flat(tree))
-    values = dict(known)
+    values, known = dict(_flat(tree)), dict(_flat(tree))
     chosen = [text for word, text in words if word in CHOOSE]
     for path in _inheritance(chosen[-1]) if chosen else []:
         if path.resolve() != Path(default).resolve():

@@ -8,7 +8,6 @@ from shared_utils.config import UserError
 
 def learning_rates(section, steps_per_epoch, epochs, clips=0):
     """Learning rate of every step: a list of steps_per_epoch * epochs floats.
-
     constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min
     over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. With `clips` a step and
     a base_batch above 0, for which lr was chosen, in proportion to the clips. Raises UserError."""

@@ -30,8 +30,7 @@ class Progress(Callback):
         self.run, self.log_steps, self.clips = run, log_steps, clips_per_step
 
     def on_train_begin(self, run_context):
-        self.begin, self.first = time.perf_counter(), self.run.step
-        self.mark = self.begin, self.first
+        self.mark = self.begin, self.first = time.perf_counter(), self.run.step
         self.bar = tqdm(total=self.run.total_steps, initial=self.run.step, unit="step", dynamic_ncols=True,
                         disable=not sys.stderr.isatty())
 
@@ -89,7 +88,11 @@ class Run(Callback):
             rows = self.log.read_text().splitlines() if self.log.exists() else []
             rows = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
             write_text(writable_folder(self.log.parent) / self.log.name, "".join(f"{row}\n" for row in rows))
-            self.board = SummaryWriter(str(self.log.parent), purge_step=self.step + 1)
+            try:
+                self.board = SummaryWriter(str(self.log.parent), purge_step=self.step + 1)
+            except OSError as error:  # its queue wants room in /dev/shm
+                self.board = SummaryWriter(write_to_disk=False)
+                print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
 
     def note(self, **numbers):
         """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""

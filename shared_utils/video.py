@@ -144,14 +144,15 @@ def _read_ffmpeg(path, choose, each):
     return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()], count
 
 
-def _ffmpeg(path, filters, *output):
-    """What ffmpeg writes of the video, all frames in the size of the first."""
+def _ffmpeg(path, filters, *output, again=True):
+    """What ffmpeg writes of the video, all frames in the size of the first; once more where it is killed."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-i",
                f"file:{path.resolve()}", "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
                *output, "-"]
     try:
-        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=FFMPEG_SECONDS).stdout
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=FFMPEG_SECONDS)
+        return _ffmpeg(path, filters, *output, again=False) if done.returncode < 0 and again else done.stdout
     except subprocess.TimeoutExpired:
         raise _Refused(f"ffmpeg took more than {FFMPEG_SECONDS} seconds") from None
 

@@ -301,3 +301,16 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
 def test_decord_after_mindspore_dataset():
     modules = list(sys.modules)
     assert modules.index("mindspore.dataset") < modules.index("decord")
+
+
+def test_an_ffmpeg_that_is_killed_gets_another_try(tmp_path, monkeypatch):
+    write_numbered_video(tmp_path / "video.avi", 8)
+    killed = tmp_path / "ffmpeg"
+    killed.write_text(f"""#!/bin/bash
+if mkdir "$0.$(printf %s "$*" | cksum | tr -d ' ')" 2>/dev/null; then kill -9 $$; fi
+exec {get_ffmpeg_exe()} "$@"
+""")
+    killed.chmod(0o700)
+    monkeypatch.setattr(video.imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(killed))
+    assert frame_numbers(decode(tmp_path / "video.avi", [5, 2], "ffmpeg")).tolist() == [5, 2]
+    assert len(list(tmp_path.glob("ffmpeg.*"))) == 2  # counting frames, and reading them

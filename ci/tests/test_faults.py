@@ -1,0 +1,47 @@
+"""faults: training on broken videos, and what the comparison sees."""
+
+import re
+
+import pytest
+
+from ci import faults
+
+BROKEN = {"a.mp4": "empty.mp4", "b.mp4": "rotated.mp4"}
+
+
+def test_a_model_trains_through_all_faults():
+    told, _, before, after, found = faults.compare("r2plus1d", 0.2, 0.01, 0, ["--train.eval_epochs=0"])
+    assert found == []
+    assert re.match(r"14 of 72 videos broken in 12 ways, ffmpeg killed [1-9]\d* times", told)
+    assert sum(before.values()) == sum(after.values())  # each sample was read, a bad one's from another video
+
+
+@pytest.mark.parametrize(
+    "lines, failures, after, wrong",
+    [
+        ("bad video 1: cannot decode a.mp4: empty", {"a.mp4": 2}, 3, None),
+        ("", {"a.mp4": 2}, 3, "a.mp4 failed 2 times and was told 0 times"),
+        (
+            "bad video 1: cannot decode c.mp4: cut",
+            {"c.mp4": 1},
+            3,
+            "c.mp4 can be read and failed: not broken",
+        ),
+        (
+            "bad video 1: cannot decode b.mp4: cut",
+            {"b.mp4": 1},
+            3,
+            "b.mp4 can be read and failed: rotated.mp4",
+        ),
+        ("", {}, 2, "c.mp4 was read 2 times, 3 times without the faults"),
+    ],
+)
+def test_what_is_wrong_with_a_run(lines, failures, after, wrong):
+    before = {"a.mp4": 5, "b.mp4": 5, "c.mp4": 3}
+    found = list(faults.findings(lines, failures, BROKEN, before, {"b.mp4": 1, "c.mp4": after}))
+    assert found == ([wrong] if wrong else [])
+
+
+def test_a_run_that_fails_is_told(tmp_path):
+    with pytest.raises(ValueError, match="no kinetics400 data set at gone"):
+        faults.run("stnet", ["-c", "toy_config.yaml", "--dataset_path=gone"], tmp_path)
