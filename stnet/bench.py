@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -28,7 +29,7 @@ from shared_utils.datasets import video_files, video_id
 from src.dataset import ClipReader
 from src.loss import CrossEntropySmooth
 from src.network import StNet
-from src.preprocess_ucf101 import run_all, write_frames
+from src.preprocess_ucf101 import preprocess_video, run_all, write_frames
 
 SHAPE = (2, 7, 15, 112, 112)
 DEFAULTS = Path(__file__).resolve().with_name("default_config.yaml")
@@ -104,10 +105,9 @@ def bench_preprocess(args):
     paths, rates = videos(args.data), []
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as output:
+            work = partial(preprocess_video, output=Path(output), short_size=128, quality=95)
             start = time.perf_counter()
-            run_all(
-                lambda path: write_frames(path, Path(output) / video_id(path), 128, 95), paths, args.workers
-            )
+            run_all(work, paths, args.workers)
             ours = time.perf_counter() - start
         with tempfile.TemporaryDirectory() as output, ThreadPoolExecutor(args.workers) as pool:
             start = time.perf_counter()

@@ -119,14 +119,13 @@ class ClipReader:
         self.resize = transforms.compose([shrink], None)
         flip = {"type": "VideoRandomHorizontalFlip", "prob": config.horizontal_flip}
         cut = [{"type": "VideoRandomCrop", "size": size}, flip]
-        self.prepare = transforms.compose(
-            [
-                *(cut if training else [{"type": "VideoCenterCrop", "size": size}]),
-                {"type": "VideoRescale"},
-                {"type": "VideoReOrder", "order": [3, 0, 1, 2]},
-                {"type": "VideoNormalize", "mean": list(config.image_mean), "std": list(config.image_std)},
-            ]
-        )
+        cut = cut if training else [{"type": "VideoCenterCrop", "size": size}]
+        self.cut = transforms.compose([*cut, {"type": "VideoReOrder", "order": [3, 0, 1, 2]}], None)
+        if not len(config.image_mean) == len(config.image_std) == 3:
+            raise UserError("image_mean and image_std are three numbers each, of red, green and blue")
+        colours = zip(np.float32(config.image_mean), np.float32(config.image_std))
+        shades = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
+        self.normalised = [(shades - mean) / std for mean, std in colours]  # of each shade of a colour
 
     def frames(self, path, rng=None, each=np.asarray, label=None):
         """The frames (T * N, H, W, 3) uint8 of the segments. Raises VideoError."""
@@ -135,7 +134,12 @@ class ClipReader:
     def clip(self, path, rng=None, label=None):
         """Super-images (T, 3N, H, W) float32, what is random drawn from `rng`. Raises VideoError."""
         frames = self.frames(path, rng, lambda frame: self.resize(frame[None], None)[0], label)
-        return super_images(self.prepare(frames, rng or np.random.default_rng(0)), self.T, self.N)
+        images = super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N)
+        clip = np.empty(images.shape, np.float32)
+        for colour, shades in enumerate(self.normalised):
+            part = np.ascontiguousarray(images[:, colour::3])  # (T, N, H, W)
+            clip[:, colour::3] = cv2.LUT(part.reshape(-1, part.shape[-1]), shades).reshape(part.shape)
+        return clip
 
 
 def listed(config, split):

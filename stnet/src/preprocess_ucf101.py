@@ -13,7 +13,10 @@ import json
 import os
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
@@ -69,13 +72,21 @@ def write_frames(path, folder, short_size, quality):
     return count
 
 
+def preprocess_video(path, output, short_size, quality):
+    """The frames of the video `path` at their place below `output`. Raises VideoError and UserError."""
+    write_frames(path, output / video_id(path), short_size, quality)
+
+
 def run_all(function, items, workers):
     """({item: reason} of those whose function(item) raised VideoError, count of the others), with progress.
 
-    Raises the first UserError.
+    `function` is a module's, or a partial of one: processes call it, `workers` at once. With threads, which
+    take turns at the interpreter for each frame, it takes twice as long. Raises the first UserError.
     """
     bad, done = {}, 0
-    with ThreadPoolExecutor(workers) as pool:
+    workers = max(1, min(workers, len(items)))
+    fresh = get_context("spawn")  # a fork of a process that has threads may hang
+    with ProcessPoolExecutor(workers, fresh, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         jobs = {pool.submit(function, item): item for item in items}
         try:
             for job in tqdm(as_completed(jobs), "videos", len(jobs), disable=not sys.stderr.isatty()):
@@ -87,6 +98,8 @@ def run_all(function, items, workers):
         except UserError:
             pool.shutdown(cancel_futures=True)
             raise
+        except BrokenProcessPool:
+            raise UserError("a process was killed, perhaps for its memory; run again to go on") from None
     return bad, done
 
 
@@ -107,9 +120,8 @@ def preprocess(source, output, short_size, quality, workers):
     else:
         print(f"no official lists in {source}: training needs ucfTrainTestlist there")
     todo = [path for path in paths if not (output / video_id(path)).is_dir()]
-    return run_all(
-        lambda path: write_frames(path, output / video_id(path), short_size, quality), todo, workers
-    )
+    work = partial(preprocess_video, output=output, short_size=short_size, quality=quality)
+    return run_all(work, todo, workers)
 
 
 def main(argv):

@@ -10,6 +10,7 @@ import argparse
 import os
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
@@ -40,6 +41,11 @@ def write_pickle(path, dest, label, short_size, quality):
         raise UserError(f"cannot write {dest}: {error.strerror}") from None
 
 
+def convert(job, short_size, quality):
+    """write_pickle of a job (path, dest, label)."""
+    write_pickle(*job, short_size, quality)
+
+
 def main(argv):
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -63,16 +69,13 @@ def main(argv):
     there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
     dest = writable_folder(args.dest)
     missing = [stem for _, stem in rows if stem not in there]
-    todo = {
-        stem: labels[name] for name, stem in rows if stem in there and not (dest / f"{stem}.pkl").exists()
-    }
-
-    def convert(stem):
-        write_pickle(there[stem], dest / f"{stem}.pkl", todo[stem], args.short_size, args.quality)
-
-    bad, written = run_all(convert, todo, args.workers)
-    for stem, reason in sorted(bad.items()):
-        print(f"bad video {there[stem]}: {reason}")
+    jobs = [(there[stem], dest / f"{stem}.pkl", labels[name]) for name, stem in rows if stem in there]
+    jobs = [job for job in dict.fromkeys(jobs) if not job[1].exists()]
+    bad, written = run_all(
+        partial(convert, short_size=args.short_size, quality=args.quality), jobs, args.workers
+    )
+    for (path, _, _), reason in sorted(bad.items()):
+        print(f"bad video {path}: {reason}")
     for stem in missing:
         print(f"missing video {stem}")
     print(f"{written} pickles written to {dest}, {len(bad)} bad, {len(missing)} missing")

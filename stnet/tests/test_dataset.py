@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -84,6 +85,26 @@ def test_a_numbered_video_gives_its_frames_in_order(tmp_path):
     np.testing.assert_array_equal(
         frame_numbers(reader.frames(tmp_path / "numbered.avi")), segment_frames(60, 4, 5).ravel()
     )
+
+
+def test_a_clip_is_its_frames_normalised(tmp_path):
+    write_numbered_video(tmp_path / "numbered.avi", 60, 16, 16)
+    reader = ClipReader(config(tmp_path, T=4, N=5, image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 0.5, 0.2]))
+    frames = reader.frames(tmp_path / "numbered.avi") / 255  # (20, 16, 16, 3)
+    wanted = ((frames - [0.1, 0.2, 0.3]) / [1.0, 0.5, 0.2]).transpose(3, 0, 1, 2)
+    clip = reader.clip(tmp_path / "numbered.avi")
+    np.testing.assert_allclose(clip, super_images(wanted, 4, 5), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserError, match="three numbers each"):
+        ClipReader(config(tmp_path, image_mean=[0.5]))
+
+
+def kill_itself(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_of_preprocessing_that_is_killed_is_told():
+    with pytest.raises(UserError, match="a process was killed"):
+        preprocess_ucf101.run_all(kill_itself, ["a", "b"], 2)
 
 
 @pytest.fixture(scope="module")
