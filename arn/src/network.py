@@ -50,7 +50,9 @@ class Unit(nn.Cell):
         self.convolve = self.conv.conv2d if dims == 2 else self.conv.conv3d  # without the bias
         if in_channels >= 16 and ms.get_context("device_target") == "CPU":
             self.convolve = Conv3(channels, dims)
-        self.pool = pool or nn.Identity()
+        self.pool = pool
+        # Half the time of a broadcast sum. ONNX has it as part of the convolution, behind nothing else.
+        self.add_bias = ops.BiasAdd(data_format="NCDHW" if dims == 3 else "NCHW")
         self.dims = dims
 
     def construct(self, x):
@@ -58,10 +60,12 @@ class Unit(nn.Cell):
         if self.training:
             x = self.norm(self.convolve(x, self.conv.weight))
             ops.assign_add(norm.moving_mean, norm.momentum * self.conv.bias)
-            return ops.relu(self.pool(x))
+            return ops.relu(x if self.pool is None else self.pool(x))
         scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (C,)
         bias = (self.conv.bias - norm.moving_mean) * scale + norm.beta
         x = self.convolve(x, self.conv.weight * scale.reshape((-1,) + (1,) * (self.dims + 1)))
+        if self.pool is None:
+            return ops.relu(self.add_bias(x, bias))
         return ops.relu(self.pool(x) + bias.reshape((1, -1) + (1,) * self.dims))
 
 
