@@ -34,7 +34,7 @@ SECONDS = 600  # for a run
 KILLER = """#!/bin/bash
 # An ffmpeg of which each command is killed the first time.
 if mkdir "$0.$(printf %s "$*" | cksum | tr -d ' ')" 2>/dev/null; then kill -9 $$; fi
-exec {ffmpeg} "$@"
+exec "{ffmpeg}" "$@"
 """
 FULL_SHM = 'mount -t tmpfs -o size=64k x /dev/shm && { head -c 1M /dev/zero > /dev/shm/full; exec "$@"; }'
 OWN_SHM = ["unshare", "--map-root-user", "--mount", "bash", "-c"]  # a /dev/shm of its own
@@ -106,17 +106,18 @@ def watched(report, slow, words):
         Path(report).write_text(json.dumps([uses, failures]))
 
 
-def run(model, flags, scratch, slow=0.0, around=()):
+def run(model, flags, scratch, slow=0.0, killer=False, around=()):
     """(what a run of train.py printed, reads by video, failures by video). ValueError where it fails."""
-    report, environment = Path(scratch, "report.json"), None
-    if slow:
-        killer = Path(scratch, "ffmpeg")
-        killer.write_text(KILLER.format(ffmpeg=imageio_ffmpeg.get_ffmpeg_exe()))
-        killer.chmod(0o700)
-        environment = ["env", f"IMAGEIO_FFMPEG_EXE={killer}"]
+    report, environment = Path(scratch, "report.json"), []
+    report.unlink(missing_ok=True)
+    if killer:
+        path = Path(scratch, "ffmpeg")
+        path.write_text(KILLER.format(ffmpeg=imageio_ffmpeg.get_ffmpeg_exe()))
+        path.chmod(0o700)
+        environment = ["env", f"IMAGEIO_FFMPEG_EXE={path}"]
     child = [sys.executable, __file__, "--watched", report, str(slow), *flags]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    command = [*around, *(environment or ()), *map(str, child)]
+    command = [*around, *environment, *map(str, child)]
     try:
         done = subprocess.run(command, check=False, cwd=ROOT / model, timeout=SECONDS, **pipes)
     except subprocess.TimeoutExpired:
@@ -127,46 +128,52 @@ def run(model, flags, scratch, slow=0.0, around=()):
 
 
 def findings(told, failures, broken, before, after):
-    """What is wrong, a line each. `told` is what the faulty run printed, `broken` {video: kind}; the rest
-    are counts by video."""
+    """What is wrong, a line each. `told` is what the faulty run printed, `broken` {video: kind}; the rest are
+    counts by video: failures and reads with the faults, reads before them."""
     lines = Counter(re.findall(r"bad video \d+: cannot decode (.*?): ", told))
     for path in sorted(failures.keys() | lines.keys()):
         if lines[path] != 1 or path not in failures:
             yield f"{path} failed {failures.get(path, 0)} times and was told {lines[path]} times"
-    for path in failures:
-        if BAD_VIDEOS.get(broken.get(path), "good") == "good":
-            yield f"{path} can be read and failed: {broken.get(path, 'not broken')}"
     for path in sorted(before):
-        if path not in broken and after.get(path, 0) < before[path]:
+        kind = broken.get(path, "not broken")
+        can = BAD_VIDEOS.get(kind, "good")  # be read: "good", "bad" or "either"
+        if can == "good" and path in failures:
+            yield f"{path} can be read and failed: {kind}"
+        if can == "bad" and (path in after or path not in failures):
+            yield f"{path} cannot be read and was, or never failed: {kind}"
+        if can == "good" and after.get(path, 0) < before[path]:
             yield f"{path} was read {after.get(path, 0)} times, {before[path]} times without the faults"
 
 
 def shm_can_be_full():
-    done = subprocess.run([*OWN_SHM, FULL_SHM, "bash", "true"], check=False, capture_output=True)
+    try:
+        done = subprocess.run([*OWN_SHM, FULL_SHM, "bash", "true"], check=False, capture_output=True)
+    except FileNotFoundError:
+        return False
     return done.returncode == 0
 
 
 def compare(model, share, slow, seed, flags):
     """Both runs: (what was broken, {video: kind}, reads before and after, findings). ValueError, OSError."""
     with tempfile.TemporaryDirectory() as scratch:
-        data, words = Path(scratch, "data"), ["-c", configuration(model, scratch), *flags]
+        data, words = Path(scratch, "data"), ["-c", configuration(model, scratch)]
         write_videos(model, data)
-        _, before, _ = run(model, [*words, *keys(model, data, f"{scratch}/whole")], scratch)
+        _, before, _ = run(model, [*words, *keys(model, data, f"{scratch}/whole"), *flags], scratch)
         broken = break_videos(sorted(before), write_bad_videos(Path(scratch, "bad")), share, seed)
         full = shm_can_be_full()
-        told, after, failures = run(
-            model,
-            [*words, *keys(model, data, f"{scratch}/faulty")],
-            scratch,
-            slow,
-            [*OWN_SHM, FULL_SHM, "bash"] if full else [],
-        )
+        around = [*OWN_SHM, FULL_SHM, "bash"] if full else []
+        words += [*keys(model, data, f"{scratch}/faulty"), *flags]
+        told, after, failures = run(model, words, scratch, slow, True, around)
         killed = sum(path.is_dir() for path in Path(scratch).glob("ffmpeg.*"))
+        found = list(findings(told, failures, broken, before, after))
+        found += [] if killed else ["no ffmpeg was killed"]
+        if full and "no scalars for TensorBoard" not in told:
+            found.append("/dev/shm was full, and nothing tells it")
         faults = (
             f"{len(broken)} of {len(before)} videos broken in {len(set(broken.values()))} ways, ffmpeg "
             f"killed {killed} times, /dev/shm {'full' if full else 'left alone: unshare is not allowed'}"
         )
-        return faults, broken, before, after, list(findings(told, failures, broken, before, after))
+        return faults, broken, before, after, found
 
 
 def main():

@@ -78,7 +78,6 @@ def ahead(function, items, workers, depth):
 
 class Samples:
     """One rank's training samples read(number), a tuple of arrays each, `batch` a step, epoch after epoch.
-
     Each epoch is in an order drawn from (seed, epoch), without `seed` in that of the data; number is
     epoch * count + place in the data. Ranks share the order, so that the samples of a step depend on the
     global batch alone. What does not fill a last step is left out."""

@@ -54,7 +54,6 @@ def decode(path, indices, decoder="any", each=None):
 
 def write_picture(path, clip, lines, fps=8, height=192):
     """Write a clip (T, H, W, 3) uint8 RGB as a .gif or .mp4 of `height` pixels with `lines` of text below it.
-
     `lines` are (text, (r, g, b)), shrunk to the width. Raises UserError where `path` cannot be written."""
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
@@ -144,15 +143,18 @@ def _read_ffmpeg(path, choose, each):
     return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()], count
 
 
-def _ffmpeg(path, filters, *output, again=True):
-    """What ffmpeg writes of the video, all frames in the size of the first; once more where it is killed."""
+def _ffmpeg(path, filters, *output):
+    """What ffmpeg writes of the video, all frames in the size of the first; once more if it is killed."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-i",
                f"file:{path.resolve()}", "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
                *output, "-"]
     try:
-        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=FFMPEG_SECONDS)
-        return _ffmpeg(path, filters, *output, again=False) if done.returncode < 0 and again else done.stdout
+        for _ in range(2):
+            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True,
+                                  timeout=FFMPEG_SECONDS)
+            if 0 <= done.returncode < 255:  # what ffmpeg says of signals that it takes
+                return done.stdout
+        raise _Refused("ffmpeg was killed")
     except subprocess.TimeoutExpired:
         raise _Refused(f"ffmpeg took more than {FFMPEG_SECONDS} seconds") from None
 

@@ -16,29 +16,29 @@ def test_a_model_trains_through_all_faults():
     assert sum(before.values()) == sum(after.values())  # each sample was read, a bad one's from another video
 
 
+TOLD = "bad video 1: cannot decode a.mp4: empty\n"
+
+
 @pytest.mark.parametrize(
     "lines, failures, after, wrong",
     [
-        ("bad video 1: cannot decode a.mp4: empty", {"a.mp4": 2}, 3, None),
-        ("", {"a.mp4": 2}, 3, "a.mp4 failed 2 times and was told 0 times"),
+        (TOLD, {"a.mp4": 2}, {}, None),
+        ("", {"a.mp4": 2}, {}, "a.mp4 failed 2 times and was told 0 times"),
+        (2 * TOLD, {"a.mp4": 2}, {}, "a.mp4 failed 2 times and was told 2 times"),
+        ("", {}, {}, "a.mp4 cannot be read and was, or never failed: empty.mp4"),
+        (TOLD, {"a.mp4": 2}, {"a.mp4": 1}, "a.mp4 cannot be read and was, or never failed: empty.mp4"),
         (
-            "bad video 1: cannot decode c.mp4: cut",
-            {"c.mp4": 1},
-            3,
-            "c.mp4 can be read and failed: not broken",
-        ),
-        (
-            "bad video 1: cannot decode b.mp4: cut",
-            {"b.mp4": 1},
-            3,
+            TOLD + "bad video 2: cannot decode b.mp4: cut",
+            {"a.mp4": 2, "b.mp4": 1},
+            {},
             "b.mp4 can be read and failed: rotated.mp4",
         ),
-        ("", {}, 2, "c.mp4 was read 2 times, 3 times without the faults"),
+        (TOLD, {"a.mp4": 2}, {"c.mp4": 2}, "c.mp4 was read 2 times, 3 times without the faults"),
     ],
 )
 def test_what_is_wrong_with_a_run(lines, failures, after, wrong):
     before = {"a.mp4": 5, "b.mp4": 5, "c.mp4": 3}
-    found = list(faults.findings(lines, failures, BROKEN, before, {"b.mp4": 1, "c.mp4": after}))
+    found = list(faults.findings(lines, failures, BROKEN, before, {"b.mp4": 5, "c.mp4": 3, **after}))
     assert found == ([wrong] if wrong else [])
 
 

@@ -79,6 +79,7 @@ def config(kinetics, tmp_path, monkeypatch):
             "model_name": "tiny",
             "context": {"device_target": "CPU"},
             "model": {"num_classes": 4},
+            "train": {"amp_level": "O0"},
             "eval": {**own, "num_clips": 2, "num_crops": 3, "batch_size": 5, "leave_out_bad": False},
             "infer": {**own, "image_path": "", "batch_size": 2, "features": False, "render": "gif"},
             "export": {

@@ -1,5 +1,6 @@
 """training: a run's files and lines, a resumed run equal to an unbroken one, a notice to stop."""
 
+import errno
 import json
 import os
 import re
@@ -337,3 +338,16 @@ def test_sigterm_saves_at_once_and_ends_with_143(tmp_path):
         signal.signal(signal.SIGTERM, before)
     assert end.value.code == 143 and names(tmp_path / "parts") == ["net-2_2.ckpt"]
     assert bits(train(settings, 5, Seen())) == bits(reference)
+
+
+def test_a_full_shm_costs_tensorboards_scalars_alone(tmp_path, monkeypatch, capsys):
+    def writer(*folder, **options):
+        if folder:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(**options)
+
+    real = training.SummaryWriter
+    monkeypatch.setattr(training, "SummaryWriter", writer)
+    train(section(tmp_path), 0, Seen())
+    assert "no scalars for TensorBoard: No space left on device" in capsys.readouterr().err
+    assert len(journal(tmp_path)) > 0 and not list(tmp_path.rglob("*tfevents*"))

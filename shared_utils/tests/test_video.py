@@ -303,14 +303,18 @@ def test_decord_after_mindspore_dataset():
     assert modules.index("mindspore.dataset") < modules.index("decord")
 
 
-def test_an_ffmpeg_that_is_killed_gets_another_try(tmp_path, monkeypatch):
+@pytest.mark.parametrize("end", ["kill -9 $$", "exit 255"])  # the second: how ffmpeg ends by SIGTERM
+def test_an_ffmpeg_that_is_killed_gets_one_more_try(tmp_path, monkeypatch, end):
     write_numbered_video(tmp_path / "video.avi", 8)
     killed = tmp_path / "ffmpeg"
     killed.write_text(f"""#!/bin/bash
-if mkdir "$0.$(printf %s "$*" | cksum | tr -d ' ')" 2>/dev/null; then kill -9 $$; fi
-exec {get_ffmpeg_exe()} "$@"
+if mkdir "$0.$(printf %s "$*" | cksum | tr -d ' ')" 2>/dev/null; then {end}; fi
+exec "{get_ffmpeg_exe()}" "$@"
 """)
     killed.chmod(0o700)
     monkeypatch.setattr(video.imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(killed))
     assert frame_numbers(decode(tmp_path / "video.avi", [5, 2], "ffmpeg")).tolist() == [5, 2]
     assert len(list(tmp_path.glob("ffmpeg.*"))) == 2  # counting frames, and reading them
+    killed.write_text(f"#!/bin/bash\nprintf 1234; {end}\n")
+    with pytest.raises(VideoError, match="ffmpeg was killed"):
+        decode(tmp_path / "video.avi", [5, 2], "ffmpeg")

@@ -121,11 +121,14 @@ class ClipReader:
         cut = [{"type": "VideoRandomCrop", "size": size}, flip]
         cut = cut if training else [{"type": "VideoCenterCrop", "size": size}]
         self.cut = transforms.compose([*cut, {"type": "VideoReOrder", "order": [3, 0, 1, 2]}], None)
-        if not len(config.image_mean) == len(config.image_std) == 3:
-            raise UserError("image_mean and image_std are three numbers each, of red, green and blue")
-        colours = zip(np.float32(config.image_mean), np.float32(config.image_std))
+        try:
+            mean, std = (
+                np.float32(list(three)).reshape(3) for three in (config.image_mean, config.image_std)
+            )
+        except (TypeError, ValueError):
+            raise UserError("image_mean and image_std are three numbers each, of red, green, blue") from None
         shades = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
-        self.normalised = [(shades - mean) / std for mean, std in colours]  # of each shade of a colour
+        self.normalised = [(shades - mean[colour]) / std[colour] for colour in range(3)]
 
     def frames(self, path, rng=None, each=np.asarray, label=None):
         """The frames (T * N, H, W, 3) uint8 of the segments. Raises VideoError."""

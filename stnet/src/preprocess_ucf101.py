@@ -12,11 +12,13 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
@@ -80,27 +82,44 @@ def preprocess_video(path, output, short_size, quality):
 def run_all(function, items, workers):
     """({item: reason} of those whose function(item) raised VideoError, count of the others), with progress.
 
-    `function` is a module's, or a partial of one: processes call it, `workers` at once. With threads, which
-    take turns at the interpreter for each frame, it takes twice as long. Raises the first UserError.
+    `function` is a module's, or a partial of one: processes call it, `workers` at once. Threads, which take
+    turns at the interpreter for each frame, need twice as long. Raises the first UserError.
     """
     bad, done = {}, 0
     workers = max(1, min(workers, len(items)))
-    fresh = get_context("spawn")  # a fork of a process that has threads may hang
-    with ProcessPoolExecutor(workers, fresh, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        jobs = {pool.submit(function, item): item for item in items}
-        try:
-            for job in tqdm(as_completed(jobs), "videos", len(jobs), disable=not sys.stderr.isatty()):
-                try:
-                    job.result()
-                    done += 1
-                except VideoError as error:
-                    bad[jobs[job]] = error.reason
-        except UserError:
-            pool.shutdown(cancel_futures=True)
-            raise
-        except BrokenProcessPool:
-            raise UserError("a process was killed, perhaps for its memory; run again to go on") from None
+    try:
+        # spawn: a fork of a process that has threads may hang
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
+            try:
+                jobs = {pool.submit(function, item): item for item in items}
+                for job in tqdm(as_completed(jobs), "videos", len(jobs), disable=not sys.stderr.isatty()):
+                    try:
+                        job.result()
+                        done += 1
+                    except VideoError as error:
+                        bad[jobs[job]] = error.reason
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    except BrokenProcessPool:
+        raise UserError(
+            "a process ended before its video did, perhaps for its memory; run again to go on"
+        ) from None
+    except OSError as error:  # no room in /dev/shm, no more processes
+        raise UserError(f"cannot start {workers} processes: {error.strerror}") from None
     return bad, done
+
+
+def _begin():
+    """A process of run_all: it leaves Ctrl-C to its parent, and ends when that does, however that is."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow():
+        connection.wait([parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def preprocess(source, output, short_size, quality, workers):
@@ -131,7 +150,8 @@ def main(argv):
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--short_size", type=int, default=128, help="pixels of the frames' shorter edge")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.4 GB of memory")
     args = parser.parse_args(argv)
     if args.short_size < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
         raise UserError("--short_size and --workers must be at least 1, --quality 1 to 100")
@@ -151,3 +171,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -52,7 +52,13 @@ def main(argv):
     parser.add_argument("list", type=Path, help="kinetics-400_train.csv")
     parser.add_argument("source", type=Path)
     parser.add_argument("dest", type=Path)
-    parser.add_argument("workers", type=int, nargs="?", default=os.cpu_count(), help="videos at once")
+    parser.add_argument(
+        "workers",
+        type=int,
+        nargs="?",
+        default=len(os.sched_getaffinity(0)),
+        help="videos at once, each in a process of 0.4 GB",
+    )
     parser.add_argument("--labels", type=Path, default=Path("kinetics400_label.txt"))
     parser.add_argument("--short_size", type=int, default=0, help="of the frames' shorter edge; 0: as it is")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
@@ -69,8 +75,9 @@ def main(argv):
     there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
     dest = writable_folder(args.dest)
     missing = [stem for _, stem in rows if stem not in there]
-    jobs = [(there[stem], dest / f"{stem}.pkl", labels[name]) for name, stem in rows if stem in there]
-    jobs = [job for job in dict.fromkeys(jobs) if not job[1].exists()]
+    wanted = {stem: labels[name] for name, stem in rows if stem in there}
+    jobs = [(there[stem], dest / f"{stem}.pkl", label) for stem, label in wanted.items()]
+    jobs = [job for job in jobs if not job[1].exists()]
     bad, written = run_all(
         partial(convert, short_size=args.short_size, quality=args.quality), jobs, args.workers
     )
@@ -87,3 +94,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except (UserError, VideoError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -3,6 +3,10 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,23 +92,54 @@ def test_a_numbered_video_gives_its_frames_in_order(tmp_path):
 
 
 def test_a_clip_is_its_frames_normalised(tmp_path):
-    write_numbered_video(tmp_path / "numbered.avi", 60, 16, 16)
     reader = ClipReader(config(tmp_path, T=4, N=5, image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 0.5, 0.2]))
-    frames = reader.frames(tmp_path / "numbered.avi") / 255  # (20, 16, 16, 3)
-    wanted = ((frames - [0.1, 0.2, 0.3]) / [1.0, 0.5, 0.2]).transpose(3, 0, 1, 2)
-    clip = reader.clip(tmp_path / "numbered.avi")
-    np.testing.assert_allclose(clip, super_images(wanted, 4, 5), rtol=1e-5, atol=1e-6)
-    with pytest.raises(UserError, match="three numbers each"):
-        ClipReader(config(tmp_path, image_mean=[0.5]))
+    frames = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    reader.frames = lambda *_: frames
+    wanted = ((frames / 255 - [0.1, 0.2, 0.3]) / [1.0, 0.5, 0.2]).transpose(3, 0, 1, 2)
+    np.testing.assert_allclose(reader.clip("unused"), super_images(wanted, 4, 5), rtol=1e-5, atol=1e-6)
+    for wrong in ([0.5], [0.1, 0.2, "a"]):
+        with pytest.raises(UserError, match="three numbers each"):
+            ClipReader(config(tmp_path, image_mean=wrong))
 
 
 def kill_itself(path):
+    path.touch()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_of_preprocessing_that_is_killed_is_told():
-    with pytest.raises(UserError, match="a process was killed"):
-        preprocess_ucf101.run_all(kill_itself, ["a", "b"], 2)
+def test_a_process_of_preprocessing_that_is_killed_is_told(tmp_path):
+    with pytest.raises(UserError, match="a process ended before its video did"):
+        preprocess_ucf101.run_all(kill_itself, [tmp_path / "a", tmp_path / "b"], 2)
+    assert (tmp_path / "a").exists()
+
+
+LINGERS = """
+import sys, time
+from pathlib import Path
+from src.preprocess_ucf101 import run_all
+def linger(path):
+    import os
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+if __name__ == "__main__":
+    run_all(linger, sys.argv[1:], 1)
+"""
+
+
+def test_no_process_of_preprocessing_outlives_its_parent(tmp_path):
+    (tmp_path / "program.py").write_text(LINGERS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    parent = subprocess.Popen([sys.executable, tmp_path / "program.py", tmp_path / "pid"], env=environment)
+    until = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    child = Path("/proc", (tmp_path / "pid").read_text())
+    while child.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not child.exists()
 
 
 @pytest.fixture(scope="module")
