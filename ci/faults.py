@@ -6,7 +6,8 @@ Synthetic videos are trained on twice by ci/smoke_MODEL.yaml, for a few epochs: 
 of them replaced by the files of ci/broken_videos.py in turn, while every reading waits `slow` seconds, each
 ffmpeg is killed by SIGKILL when it first sees a video, and /dev/shm is full. (The loader has threads, no
 worker processes: ffmpeg is the one process that can die beside it.) Status 1 where the second run does not
-end, where a file that failed is not told once, or where a good video was read less often than without faults.
+end, where a file that failed is not told once, where one that nobody can read did not fail, where a good
+video failed or was read less often than without the faults, or where a fault left no trace.
 """
 
 import argparse

@@ -133,8 +133,7 @@ def unpack(archive):
     except (
         OSError,
         EOFError,
-        RuntimeError,  # encrypted
-        NotImplementedError,  # a way to compress that zipfile does not know
+        RuntimeError,  # encrypted, or compressed in a way that zipfile does not know
         ValueError,
         lzma.LZMAError,
         zlib.error,

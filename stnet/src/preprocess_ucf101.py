@@ -82,8 +82,8 @@ def preprocess_video(path, output, short_size, quality):
 def run_all(function, items, workers):
     """({item: reason} of those whose function(item) raised VideoError, count of the others), with progress.
 
-    `function` is a module's, or a partial of one: processes call it, `workers` at once. Threads, which take
-    turns at the interpreter for each frame, need twice as long. Raises the first UserError.
+    `function` is a module's, or a partial of one: processes call it, `workers` at once, as the published
+    video2pkl.py does. (With two, threads took as long.) Raises the first UserError.
     """
     bad, done = {}, 0
     workers = max(1, min(workers, len(items)))
