@@ -25,17 +25,18 @@ ROUNDING = 1e-6  # of the loss that is told; what is learnt must not differ in a
 
 
 def keys(model, folder):
-    """Flags of train.py: where the run's files go, how it resumes, and that it saves often."""
+    """Flags of train.py: where the run's files go, how it resumes, and that it saves and tells often."""
     if model == "stnet":
-        return [f"--checkpoint_path={folder}", "--resume=auto", "--save_checkpoint_epochs=1"]
-    flags = [f"--train.ckpt_path={folder}", "--train.resume=auto"]
+        return [f"--checkpoint_path={folder}", "--resume=auto", "--save_checkpoint_epochs=1", "--log_steps=1"]
+    flags = [f"--train.ckpt_path={folder}", "--train.resume=auto", "--train.log_steps=1"]
     return [*flags, "--train.save_checkpoint_epochs=1", "--train.save_checkpoint_steps=3"]
 
 
 def train(model, folder, flags, kills=0, seed=0):
     """Train to the end, killed `kills` times on the way; the seconds of each start until its first step.
 
-    A run is killed only when it has gone beyond what was saved before. ValueError where training fails.
+    A run is killed only when it has gone beyond what was saved before, then in each step with the chance of
+    one in eight. ValueError where training fails.
     """
     rng, waits = np.random.default_rng(seed), []
     while True:
@@ -47,7 +48,7 @@ def train(model, folder, flags, kills=0, seed=0):
             lines.append(line)
             if line.startswith("epoch: ") and " step: " in line:
                 first = first or time.perf_counter() - begin
-                if kills > 0 and newest(folder) != saved and rng.random() < 0.5:
+                if kills > 0 and newest(folder) != saved and rng.random() < 1 / 8:
                     time.sleep(rng.uniform(0, 0.5))
                     process.kill()
                     break

@@ -24,7 +24,6 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.
 
 def load(argv, default):
     """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
-
     Every key must stand in `default`, with a value of the same type (null takes any type). Relative paths in
     `-c` are taken from the working directory, those in `base:` from the file that says it. Keys that only
     published files need: those in the default's list `only` take no other value, those in its mapping

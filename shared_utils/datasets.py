@@ -32,8 +32,7 @@ def video_files(folder):
 def video_id(path):
     """"Class/name" of a video's path, the same for the file and for the folder of its frames."""
     path = Path(path)
-    stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
-    return f"{path.parent.name}/{stem}"
+    return f"{path.parent.name}/{path.stem if path.suffix.lower() in SUFFIXES else path.name}"
 
 
 def read_lines(path):
@@ -104,7 +103,6 @@ def kinetics400_rows(path):
 
 def kinetics400(root, split, classes=400, chosen="1"):
     """([Video], names not on disk, {class: id}) of kinetics-400_<split>.csv, or of the csv file `chosen`.
-
     Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
     alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list. A row of
     a class that is none of them is an error. Raises UserError."""

@@ -23,7 +23,6 @@ def check_format(file_format, device_target):
 
 def export(network, inputs, file_name, file_format):
     """Write `file_name`.mindir, .onnx or .air of the network in evaluation mode for these input arrays.
-
     The file is loaded back (but for AIR) and must give the network's answers; otherwise nothing is written
     and UserError tells the difference. Returns (path, line that says what was proved)."""
     network.set_train(False)

@@ -52,16 +52,12 @@ def write_confusion(folder, stem, matrix, names, totals=None):
 def write_results(path, results, checkpoint=""):
     """Write `results` as JSON (nan as null), with versions and the checkpoint's SHA-256. Raises UserError."""
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy", "decord")}
-    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": checkpoint and sha256(checkpoint),
+    digest = checkpoint and hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest()
+    told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": digest,
             "versions": {"python": platform.python_version(), **versions}}
     told = json.loads(json.dumps(told), parse_constant=lambda name: None)
     writable_folder(Path(path).parent)
     write_text(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-
-
-def sha256(path):
-    """SHA-256 of a file, as hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_text(path, text):

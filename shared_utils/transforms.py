@@ -1,5 +1,4 @@
 """Clip transforms by the names that the YAML files use.
-
 A transform maps (clip, rng, its arguments) to a clip. Clips come in as (T, H, W, C) uint8, RGB, 0 to 255; the
 networks want (C, T, H, W) float32. All frames of a clip get the same random choice."""
 import inspect
@@ -45,7 +44,8 @@ def center_crop(clip, rng, size, place=(0.5, 0.5), longer_first=False):
 
 def horizontal_flip(clip, rng, prob=0.5):
     """Mirror left and right with probability `prob`."""
-    return clip[:, :, ::-1] if rng.random() < prob else clip
+    mirrored = rng.random() < prob  # a view would slow down what follows
+    return np.stack([cv2.flip(frame, 1) for frame in clip]).reshape(clip.shape) if mirrored else clip
 
 
 def rescale(clip, rng, rescale=1 / 255, shift=0.0):
@@ -81,23 +81,47 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
            "VideoCenterCrop": center_crop, "VideoRandomHorizontalFlip": horizontal_flip,
            "VideoRescale": rescale, "VideoToTensor": to_tensor, "VideoReOrder": reorder,
            "VideoNormalize": normalize, "VideoReshape": reshape}
+BY_SHADE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 
 
 def compose(operations, dtype=np.float32):
     """One function (clip, rng) -> clip of `dtype`, None for its own; of the YAML's [{type: name, ...}].
     Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take."""
     steps = [_step(operation) for operation in operations]
+    cut = next((place for place in range(len(steps), 0, -1) if steps[place - 1][0] not in BY_SHADE), 0)
+    table = _shades(steps[cut:])
 
     def apply(clip, rng):
-        for name, function, arguments in steps:
-            try:
-                clip = function(clip, rng, **arguments)
-            except (TypeError, ValueError, cv2.error) as error:
-                raise UserError(f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}: "
-                                f"{error}") from None
-        return np.ascontiguousarray(clip, dtype)
+        clip = _run(steps[:cut], clip, rng)
+        if table is None or clip.dtype != np.uint8 or clip.shape[3:] != (3,):
+            return np.ascontiguousarray(_run(steps[cut:], clip, rng), dtype)
+        out = np.empty((3, *clip.shape[:3]), np.float32)
+        for time, frame in enumerate(clip):
+            for plane, shades, target in zip(cv2.split(frame), table, out[:, time]):
+                cv2.LUT(plane, shades, dst=target)
+        return out.astype(dtype or np.float32, copy=False)
 
     return apply
+
+
+def _run(steps, clip, rng):
+    for name, function, arguments in steps:
+        try:
+            clip = function(clip, rng, **arguments)
+        except (TypeError, ValueError, cv2.error) as error:
+            raise UserError(f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}: "
+                            f"{error}") from None
+    return clip
+
+
+def _shades(steps):
+    """What BY_SHADE steps make of all shades of the three colours, (3, 256) float32, or None."""
+    shades = np.arange(256, dtype=np.uint8).reshape(2, 8, 16, 1).repeat(3, axis=3)
+    try:
+        table = _run(steps, shades, None)
+    except UserError:
+        return None  # it is told for the clips
+    return table.reshape(3, 256) if table.shape == (3, 2, 8, 16) and table.dtype == np.float32 else None
 
 
 def _step(operation):

@@ -1,5 +1,4 @@
 """Videos in: probe(path) and decode(path, indices), by decord, or ffmpeg for what decord refuses.
-
 A folder of JPEG frames, as preprocessing leaves it, is read like a video."""
 import os
 import re
@@ -164,18 +163,16 @@ def _read_folder(path, choose, each):
     if not names:
         raise _Refused("a folder without .jpg frames")
     wanted = _within(choose(len(names)), len(names))
-    frames = {index: each(_read_jpeg(path / names[index])) for index in np.unique(wanted)}
+    frames = {}
+    for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
+        try:
+            frame = cv2.imdecode(np.fromfile(path / names[index], np.uint8), cv2.IMREAD_COLOR)
+            frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        except (OSError, cv2.error):
+            raise _Refused(f"{names[index]} is not a readable JPEG") from None
     if len({frame.shape for frame in frames.values()}) > 1:
         raise _Refused("the frame size changes")
     return np.stack([frames[index] for index in wanted]), len(names)
-
-
-def _read_jpeg(path):
-    """(H, W, 3) RGB; cv2.imread would fill up a truncated file with grey."""
-    try:
-        return cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    except (OSError, cv2.error):
-        raise _Refused(f"{path.name} is not a readable JPEG") from None
 
 
 def _within(indices, count):

@@ -103,6 +103,26 @@ def test_the_published_chain_equals_its_formula(clip):
     assert out.dtype == np.float32 and out.flags.c_contiguous
 
 
+@pytest.mark.parametrize("last", ["VideoToTensor", "VideoNormalize"])
+def test_what_is_looked_up_by_shade_is_bit_equal_to_what_each_transform_makes(clip, last):
+    mean, std = [0.1, 0.2, 0.3], [0.2, 0.3, 0.4]
+    chains = {
+        "VideoToTensor": [{"type": "VideoToTensor"}],
+        "VideoNormalize": [
+            {"type": "VideoRescale", "rescale": 0.004, "shift": 0.1},
+            {"type": "VideoReOrder", "order": [3, 0, 1, 2]},
+            {"type": "VideoNormalize", "mean": mean, "std": std},
+        ],
+    }
+    one_by_one = clip = clip[:, ::-1, 3:]
+    for operation in chains[last]:
+        arguments = {key: value for key, value in operation.items() if key != "type"}
+        one_by_one = BY_NAME[operation["type"]](one_by_one, None, **arguments)
+    assert apply(clip, *chains[last]).tobytes() == one_by_one.astype(np.float32).tobytes()
+    upright = [{"type": "VideoRescale"}, {"type": "VideoReOrder", "order": [3, 0, 2, 1]}]
+    assert apply(clip, *upright).shape == (3, len(clip), clip.shape[2], clip.shape[1])
+
+
 def test_to_tensor_spans_minus_one_to_one(clip):
     out = apply(clip, {"type": "VideoToTensor"})
     np.testing.assert_allclose(out, clip.transpose(3, 0, 1, 2) / 127.5 - 1, atol=1e-6)
