@@ -20,6 +20,7 @@ SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
 
 decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
+cv2.setNumThreads(1)  # videos are read side by side: threads of its own would only be in the way
 
 Info = namedtuple("Info", "frames height width")
 
@@ -62,8 +63,7 @@ def write_picture(path, clip, lines, fps=8, height=192):
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
               for frame in clip]
-    gif = str(path).endswith(".gif")
-    options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
+    options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     try:
         imageio.mimsave(path, frames, **options)
@@ -166,8 +166,8 @@ def _read_folder(path, choose, each):
     frames = {}
     for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
         try:
-            frame = cv2.imdecode(np.fromfile(path / names[index], np.uint8), cv2.IMREAD_COLOR)
-            frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            data = np.frombuffer((path / names[index]).read_bytes(), np.uint8)
+            frames[index] = each(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
         except (OSError, cv2.error):
             raise _Refused(f"{names[index]} is not a readable JPEG") from None
     if len({frame.shape for frame in frames.values()}) > 1:

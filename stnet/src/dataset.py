@@ -36,11 +36,16 @@ def segment_frames(count, T, N, rng=None):
     return (starts[:, None] + np.arange(N)) % count
 
 
-def super_images(clip, T, N):
-    """(3, T * N, H, W) -> (T, 3N, H, W), channel 3n + c is colour c of the n-th frame."""
-    _, _, height, width = clip.shape
-    frames = clip.reshape(3, T, N, height, width).transpose(1, 2, 0, 3, 4)  # (T, N, 3, H, W)
-    return np.ascontiguousarray(frames.reshape(T, 3 * N, height, width))
+def super_images(frames, T, N, shades):
+    """(T * N, H, W, 3) uint8 -> (T, 3N, H, W) float32, channel 3n + c is colour c of the n-th frame.
+
+    `shades`: (3, 256) float32, what becomes of the values of each colour.
+    """
+    planes = np.empty((T * N, 3, *frames.shape[1:3]), np.float32)
+    for frame, targets in zip(frames, planes):
+        for colour, table, target in zip(cv2.split(frame), shades, targets):
+            cv2.LUT(colour, table, dst=target)
+    return planes.reshape(T, 3 * N, *frames.shape[1:3])
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -120,7 +125,7 @@ class ClipReader:
         flip = {"type": "VideoRandomHorizontalFlip", "prob": config.horizontal_flip}
         cut = [{"type": "VideoRandomCrop", "size": size}, flip]
         cut = cut if training else [{"type": "VideoCenterCrop", "size": size}]
-        self.cut = transforms.compose([*cut, {"type": "VideoReOrder", "order": [3, 0, 1, 2]}], None)
+        self.cut = transforms.compose(cut, None)
         try:
             mean, std = (
                 np.float32(list(three)).reshape(3) for three in (config.image_mean, config.image_std)
@@ -128,7 +133,7 @@ class ClipReader:
         except (TypeError, ValueError):
             raise UserError("image_mean and image_std are three numbers each, of red, green, blue") from None
         shades = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
-        self.normalised = [(shades - mean[colour]) / std[colour] for colour in range(3)]
+        self.shades = np.stack([(shades - mean[colour]) / std[colour] for colour in range(3)])
 
     def frames(self, path, rng=None, each=np.asarray, label=None):
         """The frames (T * N, H, W, 3) uint8 of the segments. Raises VideoError."""
@@ -137,12 +142,7 @@ class ClipReader:
     def clip(self, path, rng=None, label=None):
         """Super-images (T, 3N, H, W) float32, what is random drawn from `rng`. Raises VideoError."""
         frames = self.frames(path, rng, lambda frame: self.resize(frame[None], None)[0], label)
-        images = super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N)
-        clip = np.empty(images.shape, np.float32)
-        for colour, shades in enumerate(self.normalised):
-            part = np.ascontiguousarray(images[:, colour::3])  # (T, N, H, W)
-            clip[:, colour::3] = cv2.LUT(part.reshape(-1, part.shape[-1]), shades).reshape(part.shape)
-        return clip
+        return super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N, self.shades)
 
 
 def listed(config, split):

@@ -76,11 +76,13 @@ def test_segments_begin_in_the_middle_or_anywhere():
 
 
 def test_super_images_keep_colours_and_time_apart():
-    clip = np.arange(3 * 6 * 4 * 5).reshape(3, 6, 4, 5)
-    images = super_images(clip, 2, 3)
+    frames = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+    shades = np.random.default_rng(1).random((3, 256), np.float32)
+    images = super_images(frames, 2, 3, shades)
     assert images.shape == (2, 9, 4, 5)
     for segment, frame, colour in np.ndindex(2, 3, 3):
-        np.testing.assert_array_equal(images[segment, 3 * frame + colour], clip[colour, 3 * segment + frame])
+        wanted = shades[colour][frames[3 * segment + frame, :, :, colour]]
+        np.testing.assert_array_equal(images[segment, 3 * frame + colour], wanted)
 
 
 def test_a_numbered_video_gives_its_frames_in_order(tmp_path):
@@ -95,8 +97,10 @@ def test_a_clip_is_its_frames_normalised(tmp_path):
     reader = ClipReader(config(tmp_path, T=4, N=5, image_mean=[0.1, 0.2, 0.3], image_std=[1.0, 0.5, 0.2]))
     frames = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     reader.frames = lambda *_: frames
-    wanted = ((frames / 255 - [0.1, 0.2, 0.3]) / [1.0, 0.5, 0.2]).transpose(3, 0, 1, 2)
-    np.testing.assert_allclose(reader.clip("unused"), super_images(wanted, 4, 5), rtol=1e-5, atol=1e-6)
+    wanted = ((frames / 255 - [0.1, 0.2, 0.3]) / [1.0, 0.5, 0.2]).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(
+        reader.clip("unused"), wanted.reshape(4, 15, 16, 16), rtol=1e-5, atol=1e-6
+    )
     for wrong in ([0.5], [0.1, 0.2, "a"]):
         with pytest.raises(UserError, match="three numbers each"):
             ClipReader(config(tmp_path, image_mean=wrong))
