@@ -24,7 +24,7 @@ def test_the_share_that_is_kept_and_its_scale(keep_prob):
 
 
 def test_steps_places_and_seeds_are_independent():
-    masks = np.stack([dropped(0.5, step).ravel() for step in [*range(40), 1000003, 1000004]]) - 1
+    masks = np.stack([dropped(0.5, step).ravel() for step in [*range(10), 1000003, 1000004]]) - 1
     correlations = masks @ masks.T / masks.shape[1]
     assert abs(correlations - np.eye(len(masks))).max() < 5 / np.sqrt(masks.shape[1])
     for distance in (1, 2, 3, 512, 1536):

@@ -32,16 +32,15 @@ def test_a_run_trains_validates_and_is_evaluated(execute, tiny, tmp_path):
 
 def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
     flags = ["-c", tiny, "--train.ema=0.9", "--train.eval_epochs=0", "--model.keep_prob=0.5"]
-    assert execute(train, *flags, f"--train.ckpt_path={tmp_path}/whole")[0] == 0
-    parts = [*flags, f"--train.ckpt_path={tmp_path}/parts", "--train.save_checkpoint_steps=2"]
-    parts += ["--data_loader.train.dataset.num_parallel_workers=1"]  # of 2; any count reads the same
-    assert execute(train, *parts)[0] == 0
-    for name in ("r2plus1d-1_3", "r2plus1d-2_3"):  # as if stopped after step 2 of 6
-        (tmp_path / "parts" / f"{name}.ckpt").unlink()
-    (tmp_path / "parts" / "r2plus1d-2_1.ckpt").unlink()
-    status, told, error = execute(train, *parts, "--train.resume=auto")
+    flags += ["--train.save_checkpoint_steps=2"]
+    assert execute(train, *flags)[0] == 0
+    whole = weights(tmp_path / "output/r2plus1d-2_3.ckpt")
+    for state in ("1_3", "2_1", "2_3"):  # as if stopped after step 2 of 6
+        (tmp_path / f"output/r2plus1d-{state}.ckpt").unlink()
+    flags += ["--data_loader.train.dataset.num_parallel_workers=1"]  # of 2; any count reads the same
+    status, told, error = execute(train, *flags, "--train.resume=auto")
     assert status == 0 and "2 of 6 steps done" in told, error
-    whole, resumed = (weights(tmp_path / folder / "r2plus1d-2_3.ckpt") for folder in ("whole", "parts"))
+    resumed = weights(tmp_path / "output/r2plus1d-2_3.ckpt")
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
         np.testing.assert_array_equal(tensor, resumed[name], err_msg=name)
