@@ -96,7 +96,7 @@ def main():
     except (OSError, UserError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(f"{args.model}: {growth:+.2f} MiB a thousand clips, {files} files left over")
-    sys.exit(growth > GROWTH or files > 0)
+    sys.exit(bool(growth > GROWTH or files > 0))
 
 
 if __name__ == "__main__":

@@ -53,9 +53,11 @@ ranks() {
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
     export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices
     export MS_NODE_TIMEOUT=${MS_NODE_TIMEOUT:-15}  # seconds until a host is given up, of 30
+    local bind=()  # each rank to cores of its own: on one host they would take them from each other
+    if ((count > 1)) && command -v taskset >/dev/null; then bind=(--bind_core=True); fi
     logged "$folder/$folder.log" env PATH="$bin:$PATH" msrun --worker_num="$world" --local_worker_num="$count" \
         --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-8118}" --node_rank="${NODE_RANK:-0}" \
-        --log_dir="$folder" --join=True --tail_worker_log="$first" "$@" && return
+        --log_dir="$folder" --join=True --tail_worker_log="$first" "${bind[@]}" "$@" && return
     local status=$?
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
         tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
