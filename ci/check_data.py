@@ -22,7 +22,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from shared_utils.metrics import sha256
 from shared_utils.video import SUFFIXES, VideoError, probe
 
 
@@ -63,10 +62,10 @@ def listed(root):
 def fingerprint(path):
     """SHA-256 of a file, or of the frames of a folder one after the other."""
     if path.is_file():
-        return sha256(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for frame in sorted(path.glob("*.jpg")):
-        digest.update(sha256(frame).encode())
+        digest.update(hashlib.sha256(frame.read_bytes()).digest())
     return digest.hexdigest()
 
 
