@@ -79,6 +79,7 @@ def newest(folder, prefix):
     what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors."""
     def age(path):  # two states of one tick of the clock are told apart by their epoch and step
         return path.stat().st_mtime_ns, *map(int, re.findall(r"\d+", path.stem)[-2:])
+
     for path in sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=age, reverse=True):
         try:
             tensors, facts = load(path)

@@ -20,7 +20,6 @@ SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
 
 decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
-cv2.setNumThreads(1)  # videos are read side by side: threads of its own would only be in the way
 
 Info = namedtuple("Info", "frames height width")
 

@@ -112,6 +112,7 @@ def run_all(function, items, workers):
 
 def _begin():
     """A process of run_all: it leaves Ctrl-C to its parent, and ends when that does, however that is."""
+    cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def follow():
