@@ -28,6 +28,7 @@ import psutil
 from mindspore import nn
 from mindspore.train import LambdaCallback, Model
 
+from shared_utils import sampling
 from shared_utils.clips import ClipReader, Samples
 from shared_utils.config import load
 from src import views
@@ -110,14 +111,16 @@ def _run(command, folder):
 
 
 def bench_loader(args, config):
-    """Clips a second of bare decord, which decodes the same frames, and of the training loader."""
-    section, count = config.data_loader.train, 400
+    """Clips a second of bare decord, which decodes frames chosen alike, and of the training loader."""
+    section, count = config.data_loader.train.dataset, 400
     data = TrainingClips(config)
-    paths, frames = [str(video.path) for video in data.videos], section.dataset.seq
+    paths, frames = [str(video.path) for video in data.videos], section.seq
 
     def read(number):
         reader = decord.VideoReader(paths[number % len(paths)], num_threads=1)
-        return reader.get_batch(np.linspace(0, len(reader) - 1, frames).round().astype(int)).asnumpy()
+        rng, mode, step = np.random.default_rng(number), section.seq_mode, section.frame_interval
+        chosen = sampling.sample(mode, len(reader), frames, step, rng)
+        return reader.get_batch(chosen).asnumpy()
 
     start = time.perf_counter()
     with ThreadPoolExecutor(args.workers) as pool:
