@@ -83,6 +83,8 @@ def test_frames_are_exact_in_any_order(numbered, name, decoder):
         clip = decode(numbered[name], np.array(order), decoder)
         assert clip.shape == (len(order), 32, 96, 3) and clip.dtype == np.uint8
         np.testing.assert_array_equal(frame_numbers(clip), order)
+        turned = decode(numbered[name], np.array(order), decoder, each=lambda frame: frame[::-1])
+        np.testing.assert_array_equal(turned[:, ::-1], clip)
     counts = []
     clip = decode(numbered[name], lambda count: counts.append(count) or [count - 1, 3], decoder)
     assert counts == [FRAMES] and frame_numbers(clip).tolist() == [FRAMES - 1, 3]
@@ -170,8 +172,10 @@ def test_rotated_videos_are_upright(bad, numbered):
         assert np.abs(np.rot90(upright, axes=(1, 2)) - turned).mean() < 4
         half = decode(numbered["half_turn.mp4"], range, decoder)
         np.testing.assert_array_equal(frame_numbers(half[:, ::-1, ::-1]), np.arange(FRAMES))
-    with pytest.raises(VideoError, match=r"decord: frames of . channels"):
+    with pytest.raises(VideoError, match="decord: Check failed"):
         decode(bad["rotated.mp4"], range, "decord")
+    with pytest.raises(VideoError, match=r"decord: frames of . channels"):
+        decode(bad["rotated.mp4"], range, "decord", each=np.array)
 
 
 def test_any_file_name_will_do(numbered, tmp_path, monkeypatch):
