@@ -72,13 +72,12 @@ def write_picture(path, clip, lines, fps=8, height=192):
 
 def _read(path, choose, decoder="any", each=None):
     """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
-    path, each = Path(path), each or np.asarray
+    path, each, reasons = Path(path), each or np.asarray, []
     readers = {"decord": _read_decord, "ffmpeg": _read_ffmpeg}
     if path.is_dir():
         readers = {decoder: _read_folder}
     elif not path.is_file():
         raise VideoError(path, "no such file")
-    reasons = []
     for name, read in readers.items():
         if decoder in ("any", name):
             try:

@@ -83,8 +83,8 @@ def test_frames_are_exact_in_any_order(numbered, name, decoder):
         clip = decode(numbered[name], np.array(order), decoder)
         assert clip.shape == (len(order), 32, 96, 3) and clip.dtype == np.uint8
         np.testing.assert_array_equal(frame_numbers(clip), order)
-        turned = decode(numbered[name], np.array(order), decoder, each=lambda frame: frame[::-1])
-        np.testing.assert_array_equal(turned[:, ::-1], clip)
+        negative = decode(numbered[name], np.array(order), decoder, each=lambda frame: 255 - frame)
+        np.testing.assert_array_equal(negative, 255 - clip)
     counts = []
     clip = decode(numbered[name], lambda count: counts.append(count) or [count - 1, 3], decoder)
     assert counts == [FRAMES] and frame_numbers(clip).tolist() == [FRAMES - 1, 3]
