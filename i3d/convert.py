@@ -16,7 +16,6 @@ The checkpoint is read back before it gets its name: it must give a seeded clip 
 """
 
 import argparse
-import os
 import pickle
 import sys
 import zipfile
@@ -28,6 +27,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.metrics import whole
 from src.inflate import inflate_all
 from src.network import I3D
 
@@ -187,19 +187,13 @@ def save_checked(path, network):
     logits = check_logits(network)
     if not np.isfinite(logits).all():
         raise UserError(f"the weights give logits that are not finite; {path} is not written")
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}-check.ckpt")
     parameters = network.parameters_dict()
-    try:
+    with whole(path) as temporary:
         checkpoint.save(temporary, parameters, {"weights": list(parameters)})
         again = I3D(network.classifier.out_channels)
         checkpoint.load_weights(again, temporary)
         if (difference := np.abs(check_logits(again) - logits).max()) > 0:
             raise UserError(f"the checkpoint, read back, differs by {difference:.1e}; {path} is not written")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return logits
 
 

@@ -7,7 +7,6 @@ in time are 1: use the result with --model.conv1_stride_t=1 --model.pool1_stride
 """
 
 import argparse
-import os
 import pickle
 import re
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.metrics import whole
 from src.inflate import inflate_like
 from src.network import MODES, NonLocalI3D
 
@@ -148,17 +148,13 @@ def save(network, make, dest):
     Returns them. Raises UserError; what was at `dest` stays then.
     """
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    temporary = dest.with_name(f".{dest.stem}-{os.getpid()}-unchecked.ckpt")
-    try:
+    with whole(dest) as temporary:
         checkpoint.save(temporary, parameters, {"weights": list(parameters)})
         loaded = make()
         checkpoint.load_weights(loaded, temporary)
         wanted, answer = logits(network), logits(loaded)
         if not (np.isfinite(wanted).all() and np.abs(wanted - answer).max() <= 1e-5 * np.abs(wanted).max()):
             raise UserError(f"the checkpoint does not give the logits of its source; {dest} is not written")
-        os.replace(temporary, dest)
-    finally:
-        temporary.unlink(missing_ok=True)
     return wanted
 
 

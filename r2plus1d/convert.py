@@ -5,7 +5,6 @@ published MindSpore port, whose widths are torchvision's too. The number of clas
 """
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
-from shared_utils.metrics import writable_folder
+from shared_utils.metrics import whole
 from src.network import R2Plus1D18
 
 TORCH_NORM = {
@@ -161,8 +160,7 @@ def save(network, dest):
     """
     clip = ms.Tensor(np.random.default_rng(0).normal(size=(1, 3, 8, 48, 48)).astype(np.float32))
     weights = {parameter.name: parameter for parameter in network.get_parameters()}
-    temporary = writable_folder(dest.parent) / f".{dest.stem}-{os.getpid()}-unproved.ckpt"
-    try:
+    with whole(dest) as temporary:
         checkpoint.save(temporary, weights, {"weights": list(weights)})
         again = R2Plus1D18(network.classifier.out_channels)
         checkpoint.load_weights(again, temporary)
@@ -170,11 +168,6 @@ def save(network, dest):
         difference = np.abs(logits - wanted).max()
         if not difference <= 1e-5 * np.abs(wanted).max():
             raise UserError(f"the checkpoint's logits differ from the source's by {difference}: not written")
-        os.replace(temporary, dest)
-    except OSError as error:
-        raise UserError(f"cannot write {dest}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return logits
 
 

@@ -7,27 +7,15 @@ from pathlib import Path
 import mindspore as ms
 
 from shared_utils.config import UserError
-from shared_utils.metrics import writable_folder
+from shared_utils.metrics import whole
 
 
 def save(path, parameters, facts=None):
-    """Write {name: Parameter} and the JSON-able dict `facts` to `path`: temporary file, fsync, rename. Raises
-    UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
-    path = Path(path)
-    writable_folder(path.parent)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.ckpt")
+    """Write {name: Parameter} and the JSON-able `facts` to `path`, whole or not at all. Raises UserError."""
     tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
     told = {"facts": json.dumps(facts or {})}
-    try:
+    with whole(path) as temporary:
         ms.save_checkpoint(tensors, str(temporary), append_dict=told, crc_check=True)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write the checkpoint {path}: {error.strerror or error}") from None
-    finally:
-        for leftover in (temporary, temporary.with_suffix(".tmp")):
-            leftover.unlink(missing_ok=True)
 
 
 def load(path):
@@ -74,13 +62,17 @@ def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this networ
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
 
 
+def place(path):
+    """(prefix of its run, [epoch, step]) of a state prefix-epoch_step.ckpt."""
+    return path.stem.rpartition("-")[0], [*map(int, re.findall(r"\d+", path.stem)[-2:])]
+
+
 def newest(folder, prefix):
     """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told. A state is
     what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors."""
-    def age(path):  # two states of one tick of the clock are told apart by their epoch and step
-        return path.stat().st_mtime_ns, *map(int, re.findall(r"\d+", path.stem)[-2:])
-
-    for path in sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=age, reverse=True):
+    states = sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    ages = {place(path)[0]: age for age, path in enumerate(states)}  # within a run a copy may have changed it
+    for path in sorted(states, key=lambda path: (ages[place(path)[0]], place(path)[1]), reverse=True):
         try:
             tensors, facts = load(path)
         except UserError as error:

@@ -18,15 +18,14 @@ class ClipReader:
     """How clips are read from a video, by data_loader.train or data_loader.eval."""
 
     def __init__(self, section):
-        data = self.dataset = section.dataset
+        data, self.shape = section.dataset, None  # of the first clip
+        self.dataset = data
         self.operations = section.map.operations
         self.prepare = transforms.compose(self.operations)  # (frames (T, H, W, 3), rng) -> (3, T, H', W')
         self.workers = max(1, min(data.num_parallel_workers, os.cpu_count()))
-        if data.seq_mode not in sampling.MODES:
-            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, not {data.seq_mode}")
-        if data.seq < 1 or data.frame_interval < 1:
-            raise UserError(
-                f"seq and frame_interval must be at least 1, not {data.seq} and {data.frame_interval}")
+        if data.seq_mode not in sampling.MODES or min(data.seq, data.frame_interval) < 1:
+            raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, seq and frame_interval at "
+                            f"least 1, not {data.seq_mode}, {data.seq} and {data.frame_interval}")
 
     def frames(self, path, rng=None):
         """The sampled frames of a video as they are, (seq, H, W, 3) uint8. Raises VideoError."""
@@ -35,7 +34,12 @@ class ClipReader:
 
     def clip(self, path, rng=None):
         """The clip (3, T, H', W') float32 of a video, what is random drawn from `rng`. Raises VideoError."""
-        return self.prepare(self.frames(path, rng), rng or np.random.default_rng(0))
+        clip = self.prepare(self.frames(path, rng), rng or np.random.default_rng(0))
+        self.shape = self.shape or clip.shape
+        if clip.ndim != 4 or len(clip) != 3 or clip.shape != self.shape:
+            raise UserError(f"map.operations make {list(clip.shape)} of {path}, {list(self.shape)} before: "
+                            "(3, T, H, W) is by VideoToTensor, one size by VideoResize or a crop")
+        return clip
 
 
 class BadVideos:
@@ -96,10 +100,8 @@ class Samples:
         """Around the use of the data set: raises the UserError of `read` that ended it, as it was."""
         try:
             yield
-        except RuntimeError:  # in which it would drown in a page of text
-            if self.error:
-                raise self.error from None
-            raise
+        except RuntimeError as error:  # in which it would drown in a page of text
+            raise self.error or error from None
 
     def numbers(self):
         """The numbers of the next `steps` steps' samples."""

@@ -1,12 +1,13 @@
 """Closed, typed configuration: default_config.yaml, then a chosen YAML, then --section.key=value."""
 import difflib
-import re
 import sys
 from pathlib import Path
 
-import yaml
 from ml_collections import ConfigDict
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
+YAML_1_2 = {"typ": "safe", "pure": True}  # where 1e-3 is a number, and no key may be there twice
 CHOOSE = ("-c", "--config_path")
 ALIASES = {"file_formate": "file_format"}  # spelling of the published YAML files: ours
 
@@ -15,25 +16,18 @@ class UserError(Exception):
     """A mistake of the user's or of the machine's: one line, no traceback, exit status 1."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with 1e-3 as a number; PyYAML takes it for text."""
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+$"), None)
-
-
 def load(argv, default):
     """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
-    Every key must stand in `default`, with a value of the same type (null takes any type). Relative paths in
-    `-c` are taken from the working directory, those in `base:` from the file that says it. Keys that only
-    published files need: those in the default's list `only` take no other value, those in its mapping
-    `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with the key
-    and the nearest known one."""
+    Every key must stand in `default`, with a value of the same type (null takes any), no number negative.
+    Relative paths in `-c` are taken from the working directory, those in `base:` from the file that says it.
+    Keys that only published files need: those in the default's list `only` take no other value, those in its
+    mapping `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with
+    the key and the nearest known one."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
     values, known = dict(_flat(tree)), dict(_flat(tree))
     chosen = [text for word, text in words if word in CHOOSE]
-    for path in _inheritance(chosen[-1]) if chosen else []:
+    for path in _inheritance(Path(chosen[-1])) if chosen else []:
         if path.resolve() != Path(default).resolve():
             changes = {name: value for name, value in _read_yaml(path).items() if name != "base"}
             values.update(_fitting(known, _flat(changes, known), path))
@@ -56,9 +50,8 @@ def run(main, script):
     with one line and status 1, Ctrl-C with status 130."""
     default = Path(script).resolve().with_name("default_config.yaml")
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]")
-        print(f"Keys, defaults and their meaning: {default}")
-        return
+        usage = f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]"
+        return print(f"{usage}\nKeys, defaults and their meaning: {default}")
     try:
         main(load(sys.argv[1:], default))
     except UserError as error:
@@ -85,32 +78,30 @@ def _words(argv):
 def _parse(key, text, old):
     """What --key=text means: the text as it was typed where the configuration has text, otherwise YAML."""
     try:
-        return yaml.load(text, _Loader) if text and not isinstance(old, str) else text
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
+        return YAML(**YAML_1_2).load(text) if text and not isinstance(old, str) else text
+    except (YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
         raise UserError(f"--{key}={text} is not a YAML value: {error}") from None
 
 
 def _read_yaml(path):
     try:
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        tree = YAML(**YAML_1_2).load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} does not parse as YAML: {error}") from None
+    except (YAMLError, ValueError) as error:
+        reason, *_ = str(error).split("\n\n")  # behind it, how to suppress the check
+        raise UserError(f"{path} does not parse as YAML: {reason}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no configuration: a mapping of sections is expected")
     return tree
 
 
-def _inheritance(path):
+def _inheritance(path, heirs=()):
     """The files that `path` builds on by `base:`, the eldest first and `path` last."""
-    chain = [Path(path)]
-    while base := _read_yaml(chain[0]).get("base"):
-        parent = chain[0].parent / str(base)
-        if parent.resolve() in [child.resolve() for child in chain]:
-            raise UserError(f"{path}: `base: {base}` goes in a circle")
-        chain.insert(0, parent)
-    return chain
+    if path.resolve() in heirs:
+        raise UserError(f"{path}: its `base` goes in a circle")
+    base = _read_yaml(path).get("base")
+    return [*(_inheritance(path.parent / str(base), (path.resolve(), *heirs)) if base else ()), path]
 
 
 def _flat(tree, known=None, prefix=""):
@@ -138,13 +129,24 @@ def _fitting(known, values, source):
             nearest = f"; the nearest known key is {close[0]}" if close else ""
             raise UserError(f"unknown key {key} in {source}{nearest}")
         old = known[key]
-        # An int may stand for a float, never a bool.
-        if not (old is None or type(old) is type(value) or (type(old) is float and type(value) is int)):
+        if not _fits(old, value):
             raise UserError(f"{key} in {source} must be {_kind(old)}, not {_kind(value)} ({value!r})")
+        if type(old) in (int, float) and value < 0:
+            raise UserError(f"{key} in {source} must not be negative, and is {value}")
         yield key, float(value) if type(old) is float else value
+
+
+def _fits(old, value):
+    """Whether `value` is of the type of `old`, in a list each entry of that of the first one."""
+    if old and isinstance(old, list) and isinstance(value, list):
+        return all(_fits(old[0], entry) for entry in value)
+    # An int may stand for a float, never a bool.
+    return old is None or type(old) is type(value) or (type(old) is float and type(value) is int)
 
 
 def _kind(value):
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list",
              dict: "a section", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
+    parts = [value, *value] if isinstance(value, list) else [value]
+    kind, *entries = (names.get(type(part), type(part).__name__) for part in parts)
+    return f"{kind}, each entry {' or '.join(dict.fromkeys(entries))}" if entries else kind

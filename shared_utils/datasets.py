@@ -23,10 +23,10 @@ def video_files(folder):
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and (
-                entry.name.lower().endswith(SUFFIXES) if entry.is_file() else
-                any(name.endswith(".jpg") for name in os.listdir(entry.path))))
+                any(name.endswith(".jpg") for name in os.listdir(entry.path)) if entry.is_dir() else
+                entry.name.lower().endswith(SUFFIXES)))  # a link to nowhere is a bad video
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from None
 
 
 def video_id(path):
@@ -38,7 +38,7 @@ def video_id(path):
 def read_lines(path):
     """The lines of a text file without blank ones. Raises UserError."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -55,6 +55,8 @@ def ucf101_labels(root):
         if not number.isdigit() or not name:
             raise UserError(f"classInd.txt of {root}: {line!r} is not `<number> <class>`")
         labels[name.strip()] = int(number) - 1
+    if sorted(labels.values()) != list(range(len(labels))):
+        raise UserError(f"classInd.txt of {root} must number its {len(labels)} classes from 1, each once")
     return labels
 
 
@@ -91,7 +93,7 @@ def on_disk(root, split, rows, labels, places=None):
 def kinetics400_rows(path):
     """[(class, file name without ending)] of a kinetics-400_*.csv. Raises UserError with the line."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
                                                              int(row["time_end"]))) for row in table]
@@ -104,13 +106,16 @@ def kinetics400_rows(path):
 def kinetics400(root, split, classes=400, chosen="1"):
     """([Video], names not on disk, {class: id}) of kinetics-400_<split>.csv, or of the csv file `chosen`.
     Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
-    alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list. A row of
-    a class that is none of them is an error. Raises UserError."""
+    alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list, or where
+    that has another count, over those of `chosen`. A row of a class that is none of them is an error. Raises
+    UserError."""
     root = Path(root)
     rows = kinetics400_rows(root / f"kinetics-400_{split}.csv" if chosen.isdigit() else chosen)
     names, training = read_lines(KINETICS400), root / "kinetics-400_train.csv"
     if classes != len(names):
         names = sorted({name for name, _ in (kinetics400_rows(training) if training.exists() else rows)})
+        if len(names) != classes and not chosen.isdigit():
+            names = sorted({name for name, _ in rows})
     labels = {name: label for label, name in enumerate(names)}
     if strange := sorted({name for name, _ in rows} - set(names)):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "

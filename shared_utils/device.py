@@ -25,7 +25,11 @@ def start(config):
         libc.mallopt(-8, 1)  # M_ARENA_MAX: heaps of each thread grew by 40 MiB in 5,000 clips
     if context.device_target not in ("CPU", "GPU", "Ascend"):
         raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
-    ms.set_context(mode=context.mode)
+    try:
+        ms.set_context(mode=context.mode)
+        ms.set_seed(config.seed)  # numpy's too
+    except ValueError as error:
+        raise UserError(f"context.mode or seed: {str(error).splitlines()[0]}") from None
     if context.save_graphs:
         ms.set_context(save_graphs=True, save_graphs_path="./graphs")
     try:
@@ -33,10 +37,13 @@ def start(config):
     except (RuntimeError, ValueError) as error:
         reason = (context.device_target == "GPU" and why_no_gpu()) or str(error).splitlines()[0]
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
-    ms.set_seed(config.seed)  # numpy's too
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
-    init()
+    try:
+        init()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no ranks to join, use run_distribute_train.sh: {reason}") from None
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
 

@@ -1,5 +1,7 @@
 """Export of a network to MINDIR, ONNX or AIR, proved equal, and the running of an exported file."""
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import mindspore as ms
@@ -8,17 +10,15 @@ from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from shared_utils.config import UserError
-from shared_utils.metrics import writable_folder
+from shared_utils.metrics import whole
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
 
 
 def check_format(file_format, device_target):
     """Raise UserError where `file_format` is none of MINDIR, ONNX and AIR, or AIR is asked off an Ascend."""
-    if file_format not in ("MINDIR", "ONNX", "AIR"):
-        raise UserError(f"file_format must be MINDIR, ONNX or AIR, not {file_format}")
-    if file_format == "AIR" and device_target != "Ascend":
-        raise UserError("AIR is written on an Ascend only; elsewhere file_format is MINDIR or ONNX")
+    if file_format not in ("MINDIR", "ONNX") and (file_format, device_target) != ("AIR", "Ascend"):
+        raise UserError(f"file_format must be MINDIR, ONNX or, on an Ascend only, AIR, not {file_format}")
 
 
 def export(network, inputs, file_name, file_format):
@@ -27,10 +27,13 @@ def export(network, inputs, file_name, file_format):
     and UserError tells the difference. Returns (path, line that says what was proved)."""
     network.set_train(False)
     target = Path(f"{file_name}.{file_format.lower()}")
-    temporary = writable_folder(target.parent) / f".{target.stem}-{os.getpid()}{target.suffix}"
+    if os.path.basename(file_name) in ("", ".", ".."):
+        raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
     tensors = [ms.Tensor(array) for array in inputs]
     proof = "not compared, AIR is not reloaded"
-    try:
+    with whole(target) as part, tempfile.TemporaryDirectory() as folder:
+        # MindSpore refuses paths with a space, a plus or an umlaut.
+        temporary = Path(folder, f"network{target.suffix}")
         if file_format == "ONNX":
             ms.onnx.export(network, *tensors, file_name=str(temporary))
         else:
@@ -42,9 +45,7 @@ def export(network, inputs, file_name, file_format):
                 raise UserError(f"the exported {file_format} differs from the network by {difference:.2e}, "
                                 f"more than {TOLERANCE:.0e} of its answers; {target} is not written")
             proof = f"reloaded, largest difference {difference:.1e}"
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        shutil.copyfile(temporary, part)
     return target, f"{target}: {target.stat().st_size:,} bytes, {proof}"
 
 
@@ -78,7 +79,6 @@ def _onnx(path):
 
 def smooth_clips(rng, count, shape):
     """(count, 3, T, H, W) float32 of low-frequency noise, each clip of another contrast, about normalised."""
-    channels, frames, height, width = shape
-    coarse = rng.normal(size=(count, channels, frames, -(-height // 8), -(-width // 8)))
-    clips = np.kron(coarse, np.ones((8, 8)))[..., :height, :width]
-    return (clips * rng.uniform(0.3, 1.5, (count, 1, 1, 1, 1))).astype(np.float32)
+    *size, height, width = count, *shape
+    clips = rng.normal(size=(*size, -(-height // 8), -(-width // 8))).repeat(8, -2).repeat(8, -1)
+    return (clips[..., :height, :width] * rng.uniform(0.3, 1.5, (count, 1, 1, 1, 1))).astype(np.float32)

@@ -1,4 +1,5 @@
 """Scores: top-k, confusion and per-class accuracy, and the files that keep them."""
+import contextlib
 import csv
 import hashlib
 import json
@@ -31,12 +32,13 @@ def per_class_accuracy(matrix, totals):
 
 def write_confusion(folder, stem, matrix, names, totals=None):
     """Write `stem`_per_class.csv (class, count, accuracy) and `stem`_confusion.png into `folder`. `totals`:
-    samples of each class where some of them have no prediction, otherwise the matrix's row sums."""
+    samples of each class where some have no prediction, otherwise the row sums. Raises UserError."""
     from matplotlib.figure import Figure  # slow to import, and needed here alone
-    folder, totals = writable_folder(folder), matrix.sum(axis=1) if totals is None else totals
-    with open(folder / f"{stem}_per_class.csv", "w", newline="", encoding="utf-8") as file:
-        told = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
-        csv.writer(file).writerows([("class", "count", "accuracy"), *zip(names, map(int, totals), told)])
+    folder, totals = Path(folder), matrix.sum(axis=1) if totals is None else totals
+    told = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
+    rows = [("class", "count", "accuracy"), *zip(names, map(int, totals), told)]
+    with whole(folder / f"{stem}_per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as f:
+        csv.writer(f).writerows(rows)
     side = min(20.0, 2.5 + 0.28 * len(names))
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
@@ -46,7 +48,8 @@ def write_confusion(folder, stem, matrix, names, totals=None):
         axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    figure.savefig(folder / f"{stem}_confusion.png", dpi=110)
+    with whole(folder / f"{stem}_confusion.png") as path:
+        figure.savefig(path, dpi=110)
 
 
 def write_results(path, results, checkpoint=""):
@@ -56,19 +59,31 @@ def write_results(path, results, checkpoint=""):
     told = {**results, "checkpoint": str(checkpoint), "checkpoint_sha256": digest,
             "versions": {"python": platform.python_version(), **versions}}
     told = json.loads(json.dumps(told), parse_constant=lambda name: None)
-    writable_folder(Path(path).parent)
     write_text(path, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path, text):
     """Write a text file whole or not at all. Raises UserError."""
-    temporary = Path(path).with_name(f".{Path(path).name}-{os.getpid()}")
-    try:
+    with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole(path):
+    """A file to write that becomes `path` at the end, whole or not at all, also if the power is lost. Raises
+    UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
+    path = Path(path)
+    temporary = writable_folder(path.parent) / f".{path.stem}-{os.getpid()}{path.suffix}"
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        for leftover in (temporary, temporary.with_suffix(".tmp")):  # the latter is MindSpore's
+            leftover.unlink(missing_ok=True)
 
 
 def writable_folder(path):

@@ -3,6 +3,7 @@ import contextlib
 import itertools
 import json
 import math
+import re
 import signal
 import sys
 import time
@@ -23,8 +24,8 @@ from shared_utils.metrics import writable_folder, write_text
 
 
 class Progress(Callback):
-    """Prints `epoch: 1 step: 8, loss is 5.92` every `log_steps` steps, and a bar with speed and time left
-    on a terminal. A loss that is not finite ends the run with UserError."""
+    """Prints `epoch: 1 step: 8, loss is 5.92` every `log_steps` steps (0: of an epoch's last) and a bar with
+    speed and time left on a terminal. A loss that is not finite ends the run with UserError."""
 
     def __init__(self, run, log_steps, clips_per_step):
         self.run, self.log_steps, self.clips = run, log_steps, clips_per_step
@@ -43,7 +44,7 @@ class Progress(Callback):
         self.bar.update()
         if not math.isfinite(loss):
             raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower lr may help")
-        if step % self.log_steps == 0 or step == self.run.steps_per_epoch:
+        if (self.log_steps and step % self.log_steps == 0) or step == self.run.steps_per_epoch:
             tqdm.write(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
             (begin, first), self.mark = self.mark, (time.perf_counter(), self.run.step)
             speed = (self.run.step - first) * self.clips / (self.mark[0] - begin)
@@ -75,9 +76,10 @@ class Run(Callback):
         self.validate, self.averaged, self.labels, self.rank = validate, averaged, labels, rank
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
         self.step, self.best, self.kept, self.bad, self.asked_to_stop = 0, None, [], bad, False
+        self.validated = True
         self.folder = writable_folder(section.ckpt_path)
         numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
-        self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*.ckpt")))
+        self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
         if section.resume:
             self._resume(prefix)
         steps = gathered(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
@@ -86,13 +88,17 @@ class Run(Callback):
         self.log = self.folder / f"{self.prefix}-log" / "metrics.jsonl"
         if rank == 0:  # what came after the state that is resumed from will come again
             rows = self.log.read_text().splitlines() if self.log.exists() else []
-            rows = [row for row in rows if row.endswith("}") and json.loads(row)["step"] <= self.step]
+            kept = (re.fullmatch(r'{"step": (\d+)\b.*}', row) for row in rows)  # not what lost power cut
+            rows = [row[0] for row in kept if row and int(row[1]) <= self.step]
             write_text(writable_folder(self.log.parent) / self.log.name, "".join(f"{row}\n" for row in rows))
             try:
                 self.board = SummaryWriter(str(self.log.parent), purge_step=self.step + 1)
             except OSError as error:  # its queue wants room in /dev/shm
                 self.board = SummaryWriter(write_to_disk=False)
                 print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
+        self.mark, self.seconds = time.perf_counter(), Counter()
+        if self.validate and not self.validated:
+            self._validate()
 
     def note(self, **numbers):
         """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""
@@ -115,8 +121,8 @@ class Run(Callback):
 
     def on_train_begin(self, run_context):
         self.mark, self.seconds = time.perf_counter(), Counter()
-        # The step that is under way has to end first.
-        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
+        # A step that is under way ends first, a validation does not.
+        signal.signal(signal.SIGTERM, lambda *_: self._leave(not self.validated))
 
     def on_train_step_begin(self, run_context):
         self.step += 1
@@ -133,17 +139,14 @@ class Run(Callback):
         if ranks()[1] > 1 and (ended or due(self.step, section.save_checkpoint_steps)):
             self._share_statistics()
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
-            self._keep_best(epoch)
-            self._spent("evaluation")
+            self._validate()
         if self.rank == 0 and (due(epoch, section.save_checkpoint_epochs if ended else 0)
                                or due(self.step, section.save_checkpoint_steps) or self.asked_to_stop):
-            self._save_state(f"{self.prefix}-{epoch}_{step}")
-            self._spent("saving")
+            self._save_state()
         if ended or last:
             self._tell_times(epoch)
         if self.asked_to_stop:
-            tqdm.write(f"stopped by SIGTERM after epoch {epoch} step {step}, resume=auto goes on")
-            sys.exit(143)
+            self._leave(True)
         if last:
             if self.best is not None:
                 tqdm.write(f"best validation {self.best:.4f}: {self.folder / self.prefix}-best.ckpt")
@@ -151,12 +154,8 @@ class Run(Callback):
 
     def state(self):
         """{name: Parameter} of all that the next step depends on."""
-        parameters = [*self.trained.get_parameters(), *self.optimizer.get_parameters()]
-        return {parameter.name: parameter for parameter in parameters if parameter.name != "learning_rate"}
-
-    def weights(self):
-        """{name: Parameter} of the network alone."""
-        return {parameter.name: parameter for parameter in self.network.get_parameters()}
+        state = {**self.trained.parameters_dict(), **self.optimizer.parameters_dict()}
+        return {name: parameter for name, parameter in state.items() if name != "learning_rate"}
 
     def _share_statistics(self):
         """What norms have gathered, each rank of its own clips, becomes the mean of the ranks."""
@@ -177,8 +176,30 @@ class Run(Callback):
         self.note(epoch=epoch, **{f"share_{name}": share for name, share in shares.items()}, **bad)
         self.seconds.clear()
 
-    def _save_state(self, name):
+    def _leave(self, now):
+        self.asked_to_stop = True
+        if now:
+            told = "stopped by SIGTERM after epoch {} step {}, resume=auto goes on"
+            tqdm.write(told.format(*self.position()))
+            sys.exit(143)
+
+    def _validate(self):
+        """Keep the best. What ends it on the way, SIGTERM or an error, costs no step: the state is saved."""
+        self.validated = False
+        try:
+            self._keep_best(self.position()[0])
+        except (UserError, SystemExit):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this is what it asks for
+            if self.rank == 0:
+                self._save_state()
+            raise
+        self.validated = True
+        self._spent("evaluation")
+
+    def _save_state(self):
+        name = "{}-{}_{}".format(self.prefix, *self.position())
         self._save(name, self.state())
+        self._spent("saving")
         self.kept.append(name)
         while len(self.kept) > max(1, self.section.keep_checkpoint_max):
             old = self.folder / f"{self.kept.pop(0)}.ckpt"
@@ -193,11 +214,12 @@ class Run(Callback):
             if self.best is None or score > self.best:
                 self.best = score
                 if self.rank == 0:
-                    self._save(f"{self.prefix}-best", self.weights())
+                    self._save(f"{self.prefix}-best", self.network.parameters_dict())
 
     def _save(self, name, parameters):
         facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,
-                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.weights())}
+                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.network.parameters_dict()),
+                 "validated": self.validated}
         write_label_map(label_map_of(self.folder / f"{name}.ckpt"), self.labels)
         checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
 
@@ -208,12 +230,15 @@ class Run(Callback):
         if found is None:
             return
         path, tensors, facts = found
-        checkpoint.assign(self.state(), tensors, path, kind="state of this run")
+        state = self.state()
+        checkpoint.assign(state, tensors, path, sorted(set(tensors) - set(state)), "state of this run")
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
         check_label_map(label_map_of(path), self.labels)
-        self.step = facts["global_step"]
-        own = self.folder / f"{facts['prefix']}-{'{}_{}'.format(*self.position())}.ckpt"
-        if path.resolve() == own.resolve():  # a state from elsewhere begins a run of its own here
+        self.step, self.validated = facts["global_step"], facts.get("validated", True)
+        states = [checkpoint.place(other) for other in self.folder.glob(f"{facts['prefix']}-*_*.ckpt")]
+        own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states
+        # A state from elsewhere, or that others came after, begins a run of its own here.
+        if own and (self.section.resume == "auto" or checkpoint.place(path) == max(states)):
             self.best, self.kept, self.prefix = facts["best"], [*facts["kept"], path.stem], facts["prefix"]
         print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

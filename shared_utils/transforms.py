@@ -68,6 +68,8 @@ def normalize(clip, rng, mean, std):
     if not np.issubdtype(clip.dtype, np.floating) or len(clip) != len(mean):
         raise UserError(f"VideoNormalize wants a ({len(mean)}, T, H, W) float clip, not "
                         f"{clip.dtype} {clip.shape}; VideoRescale, VideoReOrder or VideoToTensor first")
+    if min(std) <= 0:
+        raise UserError(f"VideoNormalize: std must be above 0, not {list(std)}")
     mean, std = (np.float32(value).reshape(-1, 1, 1, 1) for value in (mean, std))
     return (clip - mean) / std
 
@@ -126,22 +128,20 @@ def _shades(steps):
 
 def _step(operation):
     """(name, function, its arguments) of an entry of the YAML's list."""
-    if isinstance(operation, str):
+    if not hasattr(operation, "keys"):
         raise UserError(f"a transform is written as `- type: {operation}`")
     arguments = dict(operation)
     name = arguments.pop("type", None)
     if name not in BY_NAME:
         raise UserError(f"unknown transform {name}; known are {', '.join(BY_NAME)}")
     signature = inspect.signature(BY_NAME[name])
-    known = list(signature.parameters)[2:]
-    if unknown := sorted(set(arguments) - set(known)):
-        raise UserError(f"{name} has no argument {unknown[0]}; it takes {', '.join(known) or 'none'}")
     if arguments.get("interpolation", "bilinear") not in INTERPOLATION:
         raise UserError(f"{name}: interpolation must be one of {', '.join(INTERPOLATION)}")
     try:
         signature.bind(None, None, **arguments)
     except TypeError as error:
-        raise UserError(f"{name}: {error}") from None
+        known = ", ".join([*signature.parameters][2:]) or "no arguments"
+        raise UserError(f"{name}: {error}; it takes {known}") from None
     return name, BY_NAME[name], arguments
 
 

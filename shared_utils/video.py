@@ -15,6 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from shared_utils.config import UserError
+from shared_utils.metrics import whole
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
@@ -57,17 +58,15 @@ def write_picture(path, clip, lines, fps=8, height=192):
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (text, colour) in enumerate(lines):
-        extent = max(1, cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0])
-        scale = 0.5 * min(1.0, (width - 8) / extent)
+        extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
+        scale = 0.5 * min(1.0, (width - 8) / max(1, extent))
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
               for frame in clip]
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    try:
-        imageio.mimsave(path, frames, **options)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    with whole(path) as temporary:
+        imageio.mimsave(temporary, frames, **options)
 
 
 def _read(path, choose, decoder="any", each=None):
@@ -133,8 +132,8 @@ def _read_ffmpeg(path, choose, each):
     select = "+".join(f"between(n,{run[0]},{run[-1]})" for run in runs)
     data = _ffmpeg(path, f"select='{select}'", "-c:v", "ppm", "-pix_fmt", "rgb24", "-f", "image2pipe")
     header = data[:data.find(b"\n255\n") + 5]  # "P6 width height 255", the same for all frames
-    width, height = map(int, header.split()[1:3]) if header else (0, 0)
-    if len(data) != len(wanted) * (len(header) + height * width * 3):
+    width, height = map(int, header.split()[1:3]) if data else (0, 0)
+    if not data or len(data) != len(wanted) * (len(header) + height * width * 3):
         raise _Refused("the stream ends early")
     frames = np.frombuffer(data, np.uint8).reshape(len(wanted), -1)[:, len(header):]
     return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()], count
@@ -142,7 +141,8 @@ def _read_ffmpeg(path, choose, each):
 
 def _ffmpeg(path, filters, *output):
     """What ffmpeg writes of the video, all frames in the size of the first; once more if it is killed."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-i",
+    # Where the frame size changes it would begin with new filters, and count from 0.
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-reinit_filter", "0", "-i",
                f"file:{path.resolve()}", "-map", "0:v:0", "-vf", filters, "-fps_mode", "passthrough",
                *output, "-"]
     try:

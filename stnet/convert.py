@@ -7,7 +7,6 @@ temporal Xception block and classifier are left as they start.
 """
 
 import argparse
-import os
 import pickle
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.metrics import whole
 from src.inflate import RESNET, checked, inflate, source_name
 from src.network import StNet
 
@@ -111,17 +111,13 @@ def save(network, make, dest):
     Returns them. Raises UserError; what was at `dest` stays then.
     """
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    temporary = dest.with_name(f".{dest.stem}-{os.getpid()}-unchecked.ckpt")
-    try:
+    with whole(dest) as temporary:
         checkpoint.save(temporary, parameters, {"weights": list(parameters)})
         loaded = make()
         checkpoint.load_weights(loaded, temporary)
         wanted, answer = logits(network), logits(loaded)
         if not (np.isfinite(wanted).all() and np.abs(wanted - answer).max() <= 1e-5 * np.abs(wanted).max()):
             raise UserError(f"the checkpoint does not give the logits of its source; {dest} is not written")
-        os.replace(temporary, dest)
-    finally:
-        temporary.unlink(missing_ok=True)
     return wanted
 
 

@@ -24,7 +24,7 @@ from shared_utils import checkpoint, device, training
 from shared_utils.config import run
 
 def keep(job, context):
-    checkpoint.save(f"rank{device.ranks()[0]}.ckpt", job.weights())
+    checkpoint.save(f"rank{device.ranks()[0]}.ckpt", job.network.parameters_dict())
 
 training.Run.on_train_end = keep
 run(original.main, __file__)

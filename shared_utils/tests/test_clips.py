@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +63,34 @@ def test_an_error_while_reading_arrives_as_it_was(workers):
     assert str(caught.value) == "cannot decode x.avi: broken" and caught.value.path == "x.avi"
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):  # no user's mistake: with its traceback
         use(30, 1)
+
+
+def test_clips_that_cannot_be_a_batch_are_refused(monkeypatch):
+    sizes = {"small.avi": (8, 10), "wide.avi": (8, 14)}
+    monkeypatch.setattr(
+        clips, "decode", lambda path, choose: np.zeros((len(choose(9)), *sizes[path], 3), np.uint8)
+    )
+
+    def reader(*operations, **changes):
+        data = {"seq": 4, "seq_mode": "part", "frame_interval": 1, "num_parallel_workers": 1, **changes}
+        return clips.ClipReader(
+            SimpleNamespace(
+                dataset=SimpleNamespace(**data),
+                map=SimpleNamespace(operations=[{"type": name, **more} for name, more in operations]),
+            )
+        )
+
+    fitting = reader(("VideoCenterCrop", {"size": [8, 8]}), ("VideoToTensor", {}))
+    assert [fitting.clip(name).shape for name in sizes] == [(3, 4, 8, 8)] * 2
+    uneven = reader(("VideoToTensor", {}))
+    assert uneven.clip("small.avi").shape == (3, 4, 8, 10)
+    with pytest.raises(UserError, match=r"make \[3, 4, 8, 14\] of wide.avi, \[3, 4, 8, 10\] before"):
+        uneven.clip("wide.avi")
+    with pytest.raises(UserError, match=r"make \[4, 8, 10, 3\] of small.avi"):
+        reader(("VideoRescale", {})).clip("small.avi")
+    for wrong in ({"seq": 0}, {"frame_interval": 0}, {"seq_mode": "every"}):
+        with pytest.raises(UserError, match=r"seq_mode must be one of .*, seq and frame_interval at least 1"):
+            reader(**wrong)
 
 
 def test_an_epoch_has_every_sample_once_for_any_ranks_and_from_any_step():

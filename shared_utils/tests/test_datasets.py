@@ -14,12 +14,12 @@ def ucf(tmp_path):
     root = tmp_path / "UCF 101"
     lists = root / "ucfTrainTestlist"
     lists.mkdir(parents=True)
-    (lists / "classInd.txt").write_bytes(b"1 Archery\r\n2 HandstandPushups\r\n10 YoYo\r\n\r\n")
+    (lists / "classInd.txt").write_bytes(b"\xef\xbb\xbf1 Archery\r\n2 HandstandPushups\r\n3 YoYo\r\n\r\n")
     train = [
         "Archery/v_Archery_g08_c01.avi 1",
         "HandstandPushups/v_HandStandPushups_g08_c01.avi 2",
-        "YoYo/v_YoYo_g08_c01.avi 10",
-        "YoYo/v_YoYo_g09_c01.avi 10",
+        "YoYo/v_YoYo_g08_c01.avi 3",
+        "YoYo/v_YoYo_g09_c01.avi 3",
     ]
     test = ["Archery/v_Archery_g01_c01.avi", "HandstandPushups/v_HandStandPushups_g01_c01.avi"]
     (lists / "trainlist01.txt").write_bytes("\r\n".join(train).encode())
@@ -39,13 +39,13 @@ def test_official_lists(ucf):
     assert [(video.id, video.label) for video in train] == [
         ("Archery/v_Archery_g08_c01", 0),
         ("HandstandPushups/v_HandStandPushups_g08_c01", 1),
-        ("YoYo/v_YoYo_g08_c01", 9),
+        ("YoYo/v_YoYo_g08_c01", 2),
     ]
     assert missing == ["YoYo/v_YoYo_g09_c01.avi"]
     assert all(video.path == ucf / f"{video.id}.avi" for video in train)
     test, missing, _ = datasets.ucf101(ucf, "test")
     assert [video.label for video in test] == [0, 1] and missing == []
-    assert datasets.ucf101_labels(ucf) == {"Archery": 0, "HandstandPushups": 1, "YoYo": 9}
+    assert datasets.ucf101_labels(ucf) == {"Archery": 0, "HandstandPushups": 1, "YoYo": 2}
 
 
 def test_a_folder_of_frames_stands_for_its_video(ucf):
@@ -74,6 +74,16 @@ def test_lists_that_cannot_be_used(ucf):
     (lists / "classInd.txt").write_text("Archery 1\n")
     with pytest.raises(UserError, match="'Archery 1' is not `<number> <class>`"):
         datasets.ucf101(ucf, "train")
+    for numbers in ("1 Archery\n3 YoYo\n", "1 Archery\n1 YoYo\n"):  # labels that the network has no score for
+        (lists / "classInd.txt").write_text(numbers)
+        with pytest.raises(UserError, match="must number its 2 classes from 1, each once"):
+            datasets.ucf101(ucf, "train")
+
+
+def test_a_link_to_nowhere_is_listed_as_a_video(ucf):
+    link = ucf / "Empty" / "v_Empty_g01_c01.avi"
+    link.symlink_to(ucf / "gone.avi")
+    assert datasets.video_files(ucf / "Empty") == [link]
 
 
 def test_a_video_is_named_by_its_folder_and_its_file():
@@ -145,6 +155,9 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
     few.write_text("label,youtube_id,time_start,time_end,split\nzumba,cccc,120,130,x\n")
     videos, missing, labels = datasets.labelled(kinetics, "Kinetic400", "train", 2, str(few))
     assert [video.label for video in videos] == [1] and not missing
+    few.write_bytes(b"\xef\xbb\xbf" + few.read_bytes())  # as a spreadsheet writes it
+    videos, missing, labels = datasets.labelled(kinetics, "Kinetic400", "train", 1, str(few))
+    assert labels == {"zumba": 0} and [video.label for video in videos] == [0]
 
 
 def test_kinetics_lists_that_do_not_fit(kinetics):
@@ -171,7 +184,7 @@ def test_kinetics_lists_that_do_not_fit(kinetics):
 def test_ucf101_takes_a_list_of_the_users(ucf, tmp_path):
     (ucf / "YoYo").mkdir(exist_ok=True)
     (ucf / "YoYo" / "v_YoYo_g09_c01.avi").touch()
-    (tmp_path / "mine.txt").write_text("YoYo/v_YoYo_g09_c01.avi 10\nYoYo/gone.avi\n")
+    (tmp_path / "mine.txt").write_text("YoYo/v_YoYo_g09_c01.avi 3\nYoYo/gone.avi\n")
     videos, missing, _ = datasets.ucf101(ucf, "train", str(tmp_path / "mine.txt"))
-    assert [(video.id, video.label) for video in videos] == [("YoYo/v_YoYo_g09_c01", 9)]
+    assert [(video.id, video.label) for video in videos] == [("YoYo/v_YoYo_g09_c01", 2)]
     assert missing == ["YoYo/gone.avi"]

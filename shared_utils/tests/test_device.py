@@ -11,9 +11,9 @@ from shared_utils import device
 from shared_utils.config import UserError
 
 
-def configuration(device_target):
-    context = SimpleNamespace(mode=ms.GRAPH_MODE, device_target=device_target, device_id=0, save_graphs=False)
-    return SimpleNamespace(context=context, seed=3, train=SimpleNamespace(run_distribute=False))
+def configuration(device_target="CPU", mode=ms.GRAPH_MODE, seed=3, run_distribute=False):
+    context = SimpleNamespace(mode=mode, device_target=device_target, device_id=0, save_graphs=False)
+    return SimpleNamespace(context=context, seed=seed, train=SimpleNamespace(run_distribute=run_distribute))
 
 
 def test_a_device_that_is_not_there_is_one_line(monkeypatch):
@@ -30,6 +30,18 @@ def test_a_device_that_is_not_there_is_one_line(monkeypatch):
         with pytest.raises(UserError) as caught:
             device.start(configuration(target))
         assert str(caught.value) == message
+
+
+def test_a_context_that_cannot_be_is_one_line(monkeypatch):
+    monkeypatch.delenv("MS_ROLE", raising=False)
+    for wrong, message in (
+        ({"mode": 2}, r"context\.mode or seed: .*'mode'.* 2"),
+        ({"seed": 2**32}, r"context\.mode or seed: .*4294967296|context\.mode or seed: Seed must be"),
+        ({"run_distribute": True}, r"no ranks to join, use run_distribute_train\.sh: "),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            device.start(configuration(**wrong))
+        assert "\n" not in str(caught.value)
 
 
 PROGRAM = """

@@ -90,6 +90,21 @@ def test_where_nothing_can_be_written(tmp_path):
     assert metrics.writable_folder(str(tmp_path)) == tmp_path
 
 
+def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
+    table = np.eye(2, dtype=np.int64)
+    metrics.write_confusion(tmp_path, "val", table, ["a", "b"])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["val_confusion.png", "val_per_class.csv"]
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(metrics.os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*val_per_class\.csv: No space left"):
+        metrics.write_confusion(tmp_path, "val", 1 - table, ["a", "b"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_folder_without_permission_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics.os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(UserError, match="is not writable"):

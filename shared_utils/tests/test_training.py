@@ -1,145 +1,29 @@
-"""training: a run's files and lines, a resumed run equal to an unbroken one, a notice to stop."""
+"""training: a run's files and lines, a resumed run equal to an unbroken one."""
 
-import errno
-import json
-import os
 import re
-import signal
-from types import SimpleNamespace
 
-import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import nn
-from mindspore.train import Callback, Model
+from mindspore.train import Model
 
-from shared_utils import checkpoint, optim, training
+from shared_utils import checkpoint, training
 from shared_utils.config import UserError
-
-STEPS, EPOCHS = 4, 3
-LABELS = {"Archery": 0, "YoYo": 1}
-
-
-class Loss(nn.Cell):
-    """Mean square of what a network with statistics of its own answers."""
-
-    def __init__(self, network):
-        super().__init__(auto_prefix=False)
-        self.network = network
-
-    def construct(self, rows):
-        return (self.network(rows) - 1).square().mean()
-
-
-class Numbers:
-    """Numbers of the rows, epoch after epoch, from `first` on; MindSpore's copy of it is the same object."""
-
-    def __init__(self, first):
-        self.position = first
-
-    def __len__(self):
-        return STEPS
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def __iter__(self):
-        first = self.position
-        self.position += STEPS
-        for number in range(first, first + STEPS):
-            yield (np.array(number),)
-
-
-class Seen(Callback):
-    """The number of the rows and the loss of every step; may stop like a power cut."""
-
-    def __init__(self, power_cut=None):
-        self.rows, self.losses, self.power_cut = [], [], power_cut
-
-    def on_train_step_end(self, run_context):
-        arguments = run_context.original_args()
-        self.rows.append(float(arguments.train_dataset_element[0].asnumpy()[0, 0]))
-        self.losses.append(float(arguments.net_outputs.asnumpy()))
-        if len(self.rows) == self.power_cut:
-            raise MemoryError("power cut")
-
-
-def section(folder, **keywords):
-    defaults = {
-        "ckpt_path": str(folder),
-        "epochs": EPOCHS,
-        "eval_epochs": 1,
-        "save_checkpoint_epochs": 1,
-        "save_checkpoint_steps": 0,
-        "keep_checkpoint_max": 100,
-        "resume": "",
-    }
-    return SimpleNamespace(**{**defaults, **keywords})
-
-
-def rates(epochs=EPOCHS, steps=STEPS, **keywords):
-    defaults = {
-        "lr_scheduler": "constant",
-        "lr": 0.1,
-        "lr_epochs": [1, 2],
-        "lr_gamma": 0.5,
-        "eta_min": 0.01,
-        "max_epoch": 0,
-        "warmup_epochs": 0,
-    }
-    return optim.learning_rates(SimpleNamespace(**{**defaults, **keywords}), steps, epochs)
-
-
-def build(seed=0, kind="Adam"):
-    """(network, loss, optimizer) with weights drawn from `seed`."""
-    network = nn.SequentialCell(nn.Dense(5, 4), nn.BatchNorm1d(4, momentum=0.5))
-    rng = np.random.default_rng(seed)
-    for parameter in network.trainable_params():
-        parameter.set_data(ms.Tensor(rng.normal(size=parameter.shape), ms.float32))
-    loss = Loss(network)
-    settings = SimpleNamespace(type=kind, momentum=0.9, weight_decay=0.01, loss_scale=1.0)
-    schedule = rates(lr_scheduler="cosine_annealing", warmup_epochs=0.5)
-    return network, loss, optim.optimizer(settings, loss.trainable_params(), schedule)
-
-
-def read(number):
-    rows = np.random.default_rng(int(number)).normal(size=(6, 5)).astype(np.float32)
-    rows[0, 0] = number
-    return rows
-
-
-def train(settings, seed, seen, kind="Adam", read=read, validate=None):
-    """Train as a train.py does; the finished Run."""
-    network, loss, optimizer = build(seed, kind)
-    job = training.Run(settings, "net", network, loss, optimizer, STEPS, LABELS, validate)
-    rows = ds.GeneratorDataset(Numbers(job.step), ["number"], shuffle=False)
-    rows = rows.map(read, ["number"], ["rows"], python_multiprocessing=False)
-    progress = training.Progress(job, log_steps=2, clips_per_step=6)
-    model = Model(loss, optimizer=optimizer)
-    model.train(job.epochs_left(), rows, callbacks=[seen, progress, job], dataset_sink_mode=False)
-    return job
-
-
-def bits(job):
-    return {name: value.asnumpy().tobytes() for name, value in job.state().items()}
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir() if path.suffix == ".ckpt")
-
-
-def drive(job, steps):
-    """Take `steps` steps without training."""
-    context = SimpleNamespace(request_stop=lambda: None)
-    job.on_train_begin(context)
-    for _ in range(steps):
-        job.on_train_step_begin(context)
-        job.on_train_step_end(context)
-
-
-def make_run(settings, validate=None, rank=0):
-    return training.Run(settings, "net", *build(), STEPS, LABELS, validate, rank)
+from shared_utils.tests.toy_run import (
+    EPOCHS,
+    LABELS,
+    STEPS,
+    Numbers,
+    Seen,
+    bits,
+    build,
+    drive,
+    make_run,
+    names,
+    read,
+    section,
+    train,
+)
 
 
 @pytest.mark.parametrize("kind", ["Adam", "Momentum", "SGD"])
@@ -225,17 +109,6 @@ def test_a_state_from_elsewhere_begins_a_run_of_its_own(tmp_path):
     assert all(path.read_bytes() == content for path, content in mine.items())
 
 
-def test_a_damaged_newest_state_gives_way_to_the_one_before(tmp_path, capsys):
-    drive(make_run(section(tmp_path)), 8)
-    newest = tmp_path / "net-2_4.ckpt"
-    newest.chmod(0o600)
-    newest.write_bytes(newest.read_bytes()[:-50])
-    job = make_run(section(tmp_path, resume="auto"))
-    assert job.step == 4 and "passed over" in capsys.readouterr().out
-    drive(job, 8)
-    assert make_run(section(tmp_path, resume="auto")).step == 12
-
-
 def test_states_of_something_else_are_refused(tmp_path):
     drive(make_run(section(tmp_path), lambda: (0.5, "")), 4)
     state = str(tmp_path / "net-1_4.ckpt")
@@ -251,19 +124,6 @@ def test_states_of_something_else_are_refused(tmp_path):
     refused("no checkpoint at none.ckpt", resume="none.ckpt")
     (tmp_path / "net-1_4.labels.json").unlink()
     refused("cannot read the label map")
-
-
-def test_a_full_disk_stops_training_and_leaves_the_states(tmp_path, monkeypatch):
-    job = make_run(section(tmp_path))
-    drive(job, 4)
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoint.os, "replace", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        drive(job, 4)
-    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["net-1_4.ckpt", "net-1_4.labels.json"]
 
 
 def test_lines_of_progress(tmp_path, capsys):
@@ -294,60 +154,23 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path):
     assert names(tmp_path) == ["net-1_4.ckpt"]
 
 
-def journal(folder, name="net"):
-    lines = (folder / f"{name}-log/metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+def test_an_earlier_state_of_a_run_begins_a_run_of_its_own(tmp_path):
+    drive(make_run(section(tmp_path), lambda: (0.9, "")), 12)
+    mine = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    job = make_run(section(tmp_path, resume=str(tmp_path / "net-2_4.ckpt")), lambda: (0.1, ""))
+    assert (job.step, job.best, job.prefix) == (8, None, "net_1")
+    drive(job, 4)
+    assert all(path.read_bytes() == content for path, content in mine.items())
+    last = make_run(section(tmp_path, epochs=4, resume=str(tmp_path / "net-3_4.ckpt")))
+    assert (last.step, last.best, last.prefix) == (12, 0.9, "net")
 
 
-def test_the_journal_of_a_resumed_run_has_every_step_once(tmp_path):
-    settings = section(tmp_path, save_checkpoint_steps=3, save_checkpoint_epochs=0, resume="auto")
-    with pytest.raises(MemoryError):
-        train(settings, 0, Seen(power_cut=8))
-    with open(tmp_path / "net-log/metrics.jsonl", "a") as file:
-        file.write('{"step": 8, "lo')  # cut by the power
-    train(settings, 5, Seen())
-    rows = journal(tmp_path)
-    losses = [row for row in rows if "loss" in row]
-    assert [row["step"] for row in losses] == [2, 4, 6, 8, 10, 12]
-    np.testing.assert_allclose([row["lr"] for row in losses], rates_of(losses), rtol=1e-6)
-    assert all(row["clips_per_second"] > 0 for row in losses)
-    shares = [[row[f"share_{name}"] for name in ("data", "step")] for row in rows if "share_step" in row]
-    assert len(shares) == 3 and all(0 < sum(share) <= 1 for share in shares)
-    assert any(path.name.startswith("events.out.tfevents") for path in (tmp_path / "net-log").iterdir())
-
-
-def rates_of(rows):
-    schedule = rates(lr_scheduler="cosine_annealing", warmup_epochs=0.5)
-    return [schedule[row["step"] - 1] for row in rows]
-
-
-def test_sigterm_saves_at_once_and_ends_with_143(tmp_path):
-    class Notice(Seen):
-        def on_train_step_end(self, run_context):
-            super().on_train_step_end(run_context)
-            if len(self.rows) == 6:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    whole, settings = Seen(), section(tmp_path / "parts", save_checkpoint_epochs=0, resume="auto")
-    reference = train(section(tmp_path / "whole"), 0, whole)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            train(settings, 0, Notice())
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert end.value.code == 143 and names(tmp_path / "parts") == ["net-2_2.ckpt"]
-    assert bits(train(settings, 5, Seen())) == bits(reference)
-
-
-def test_a_full_shm_costs_tensorboards_scalars_alone(tmp_path, monkeypatch, capsys):
-    def writer(*folder, **options):
-        if folder:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(**options)
-
-    real = training.SummaryWriter
-    monkeypatch.setattr(training, "SummaryWriter", writer)
-    train(section(tmp_path), 0, Seen())
-    assert "no scalars for TensorBoard: No space left on device" in capsys.readouterr().err
-    assert len(journal(tmp_path)) > 0 and not list(tmp_path.rglob("*tfevents*"))
+def test_log_steps_0_tells_the_end_of_each_epoch(tmp_path, capsys):
+    network, loss, optimizer = build()
+    job = training.Run(section(tmp_path), "net", network, loss, optimizer, STEPS, LABELS)
+    rows = ds.GeneratorDataset(Numbers(0), ["number"], shuffle=False)
+    rows = rows.map(read, ["number"], ["rows"], python_multiprocessing=False)
+    progress = training.Progress(job, log_steps=0, clips_per_step=6)
+    Model(loss, optimizer=optimizer).train(EPOCHS, rows, callbacks=[progress, job], dataset_sink_mode=False)
+    told = re.findall(r"^epoch: (\d) step: (\d), loss", capsys.readouterr().out, re.M)
+    assert told == [("1", "4"), ("2", "4"), ("3", "4")]

@@ -162,10 +162,12 @@ def test_what_comes_out_is_contiguous_float32_and_what_went_in_is_unchanged(clip
         ("VideoToTensor", "written as `- type: VideoToTensor`"),
         (
             {"type": "VideoResize", "sise": [1, 1]},
-            "VideoResize has no argument sise; it takes size, interpolation",
+            "VideoResize: .*missing.*'size'; it takes size, interpolation",
         ),
-        ({"type": "VideoToTensor", "order": [1]}, "VideoToTensor has no argument order; it takes none"),
+        ({"type": "VideoToTensor", "order": [1]}, "VideoToTensor: .*'order'; it takes no arguments"),
         ({"type": "VideoResize"}, "VideoResize: .*missing.*'size'"),
+        ("VideoResize", "a transform is written as `- type: VideoResize`"),
+        (3, "a transform is written as `- type: 3`"),
         (
             {"type": "VideoResize", "size": [1, 1], "interpolation": "cubic"},
             "interpolation must be one of nearest",
@@ -175,6 +177,12 @@ def test_what_comes_out_is_contiguous_float32_and_what_went_in_is_unchanged(clip
 def test_wrong_names_and_arguments_are_told_at_once(operation, message):
     with pytest.raises(UserError, match=message):
         compose([operation])
+
+
+def test_a_deviation_of_nothing_is_refused(clip):
+    for std in ([1, 0, 1], [1, -1, 1]):
+        with pytest.raises(UserError, match="std must be above 0"):
+            apply(clip, {"type": "VideoToTensor"}, {"type": "VideoNormalize", "mean": [0, 0, 0], "std": std})
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,14 @@ def test_frames_that_both_decoders_get_from_a_bad_file_are_equal(bad):
             assert clips[0].shape == clips[1].shape and np.abs(clips[0] - clips[1]).mean() < 2, name
 
 
+def test_frames_are_exact_where_their_size_changes(bad):
+    path = bad["two_sizes.mp4"]
+    every = decode(path, np.arange(probe(path).frames))
+    assert every[-1].std() > 0
+    for wanted in ([len(every) - 1], [0, 45], [45, 0, 31, 30]):
+        assert np.array_equal(decode(path, wanted), every[wanted])
+
+
 def test_probe_counts_what_can_be_decoded(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 32, 96, 3), np.uint8)
     encode(tmp_path / "whole.mp4", noise, "25", "mp4", movflags="faststart")
@@ -298,8 +306,10 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
         text = frame[192:212].max(2) > 128
         assert text[:, 200:].any() and not text[:, -3:].any() and not frame[214:].any()
     assert imageio.v3.immeta(tmp_path / "a.gif")["duration"] == 200
-    with pytest.raises(video.UserError, match="cannot write"):
-        video.write_picture(tmp_path / "none" / "a.gif", clip, [])
+    (tmp_path / "file").touch()
+    with pytest.raises(video.UserError, match="cannot make the output folder"):
+        video.write_picture(tmp_path / "file" / "a.gif", clip, [])
+    assert sorted(os.listdir(tmp_path)) == ["a.gif", "file"]
 
 
 def test_decord_after_mindspore_dataset():
