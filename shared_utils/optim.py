@@ -32,8 +32,8 @@ def optimizer(section, parameters, rates, loss_scale=1.0):
     """SGD, Momentum or Adam with weight decay for gradients times `loss_scale`. Raises UserError."""
     if section.type not in ("SGD", "Momentum", "Adam"):
         raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
-    if not section.loss_scale:
-        raise UserError("loss_scale must be above 0")
+    if loss_scale <= 0:
+        raise UserError(f"optimizer.loss_scale must be above 0, not {loss_scale}")
     momentum = {} if section.type == "Adam" else {"momentum": section.momentum}
     return getattr(nn, section.type)(parameters, learning_rate=rates, weight_decay=section.weight_decay,
                                      loss_scale=loss_scale, **momentum)

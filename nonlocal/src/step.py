@@ -15,12 +15,16 @@ class TrainStep(nn.Cell):
     Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
     then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
     loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
-    each step it keeps that share of itself. Dropout is drawn from (seed, step, number of the clip).
+    each step it keeps that share of itself. Dropout is drawn from (seed, step, number of the clip). Raises
+    UserError.
     """
 
     def __init__(self, network, optimizer, label_smoothing=0.0, accumulate=1, clip_norm=0.0, ema=0.0,
                  loss_scale=1.0, rank=0, ranks=1, seed=0):
         super().__init__(auto_prefix=False)
+        if loss_scale <= 0 or ema >= 1 or label_smoothing > 1:
+            raise UserError("optimizer.loss_scale must be above 0, train.ema below 1, loss.label_smoothing at "
+                            f"most 1, not {loss_scale}, {ema} and {label_smoothing}")
         self.network, self.optimizer, self.weights = network, optimizer, optimizer.parameters
         self.label_smoothing = label_smoothing
         self.accumulate, self.clip_norm, self.ema, self.scale = accumulate, clip_norm, ema, loss_scale

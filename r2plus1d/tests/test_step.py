@@ -120,3 +120,9 @@ def test_mixed_precision_computes_in_float16_and_learns(level):
 def test_an_unknown_precision():
     with pytest.raises(UserError, match="amp_level must be O0, O2 or O3, not O1"):
         mixed_precision(Normed(), "O1")
+
+
+@pytest.mark.parametrize("wrong", [{"loss_scale": 0.0}, {"ema": 1.0}, {"label_smoothing": 1.5}])
+def test_a_step_that_cannot_be(wrong):
+    with pytest.raises(UserError, match="loss_scale must be above 0, train.ema below 1, loss.label_smoothing"):
+        TrainStep(nn.Dense(2, 2), None, **wrong)

@@ -71,6 +71,6 @@ def test_an_unknown_optimizer():
     settings = SimpleNamespace(type="Lion", momentum=0.9, weight_decay=0.0, loss_scale=1.0)
     with pytest.raises(UserError, match="must be SGD, Momentum or Adam, not Lion"):
         optim.optimizer(settings, [], [0.1])
-    settings = SimpleNamespace(type="SGD", momentum=0.9, weight_decay=0.0, loss_scale=0.0)
-    with pytest.raises(UserError, match="loss_scale must be above 0"):
-        optim.optimizer(settings, [], [0.1])
+    settings = SimpleNamespace(type="SGD", momentum=0.9, weight_decay=0.0)
+    with pytest.raises(UserError, match=r"optimizer\.loss_scale must be above 0, not 0"):
+        optim.optimizer(settings, [], [0.1], 0)
