@@ -23,8 +23,8 @@ class TrainStep(nn.Cell):
                  loss_scale=1.0, rank=0, ranks=1, seed=0):
         super().__init__(auto_prefix=False)
         if loss_scale <= 0 or ema >= 1 or label_smoothing > 1:
-            raise UserError("optimizer.loss_scale must be above 0, train.ema below 1, loss.label_smoothing at "
-                            f"most 1, not {loss_scale}, {ema} and {label_smoothing}")
+            raise UserError("optimizer.loss_scale must be above 0, train.ema below 1, loss.label_smoothing "
+                            f"at most 1, not {loss_scale}, {ema} and {label_smoothing}")
         self.network, self.optimizer, self.weights = network, optimizer, optimizer.parameters
         self.label_smoothing = label_smoothing
         self.accumulate, self.clip_norm, self.ema, self.scale = accumulate, clip_norm, ema, loss_scale

@@ -124,5 +124,5 @@ def test_an_unknown_precision():
 
 @pytest.mark.parametrize("wrong", [{"loss_scale": 0.0}, {"ema": 1.0}, {"label_smoothing": 1.5}])
 def test_a_step_that_cannot_be(wrong):
-    with pytest.raises(UserError, match="loss_scale must be above 0, train.ema below 1, loss.label_smoothing"):
+    with pytest.raises(UserError, match="loss_scale must be above 0"):
         TrainStep(nn.Dense(2, 2), None, **wrong)
