@@ -75,9 +75,8 @@ def newest(folder, prefix):
     for path in sorted(states, key=lambda path: (ages[place(path)[0]], place(path)[1]), reverse=True):
         try:
             tensors, facts = load(path)
+            if "global_step" in facts:
+                return path, tensors, facts
         except UserError as error:
             print(f"passed over: {error}", flush=True)
-            continue
-        if "global_step" in facts:
-            return path, tensors, facts
     return None

@@ -18,9 +18,8 @@ class ClipReader:
     """How clips are read from a video, by data_loader.train or data_loader.eval."""
 
     def __init__(self, section):
-        data, self.shape = section.dataset, None  # of the first clip
-        self.dataset = data
-        self.operations = section.map.operations
+        self.dataset = data = section.dataset
+        self.operations, self.shape = section.map.operations, None  # the latter of the clips
         self.prepare = transforms.compose(self.operations)  # (frames (T, H, W, 3), rng) -> (3, T, H', W')
         self.workers = max(1, min(data.num_parallel_workers, os.cpu_count()))
         if data.seq_mode not in sampling.MODES or min(data.seq, data.frame_interval) < 1:
@@ -35,11 +34,16 @@ class ClipReader:
     def clip(self, path, rng=None):
         """The clip (3, T, H', W') float32 of a video, what is random drawn from `rng`. Raises VideoError."""
         clip = self.prepare(self.frames(path, rng), rng or np.random.default_rng(0))
-        self.shape = self.shape or clip.shape
-        if clip.ndim != 4 or len(clip) != 3 or clip.shape != self.shape:
-            raise UserError(f"map.operations make {list(clip.shape)} of {path}, {list(self.shape)} before: "
-                            "(3, T, H, W) is by VideoToTensor, one size by VideoResize or a crop")
+        self.shape = network_clip(clip, self.shape).shape
         return clip
+
+
+def network_clip(clip, shape=None):
+    """The clip as it is. Raises UserError where it is not (3, T, H, W), or not of the `shape` of others."""
+    if clip.ndim != 4 or len(clip) != 3 or clip.shape != (shape or clip.shape):
+        raise UserError(f"map.operations make clips {list(clip.shape)}, not {list(shape or '3THW')}: "
+                        "VideoToTensor or VideoReOrder order the axes, VideoResize or a crop sets the size")
+    return clip
 
 
 class BadVideos:

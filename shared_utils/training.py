@@ -73,10 +73,9 @@ class Run(Callback):
         `validate`: function to (score, text), the higher the better, or None; `averaged`: context in which
         the network has the weights to validate and keep; `bad`: the BadVideos. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
-        self.validate, self.averaged, self.labels, self.rank = validate, averaged, labels, rank
+        self.validate, self.averaged, self.labels, self.rank, self.bad = validate, averaged, labels, rank, bad
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
-        self.step, self.best, self.kept, self.bad, self.asked_to_stop = 0, None, [], bad, False
-        self.validated = True
+        self.step, self.best, self.kept, self.asked_to_stop, self.validated = 0, None, [], False, True
         self.folder = writable_folder(section.ckpt_path)
         numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
         self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
@@ -120,7 +119,6 @@ class Run(Callback):
         return max(0, math.ceil((self.total_steps - self.step) / self.steps_per_epoch))
 
     def on_train_begin(self, run_context):
-        self.mark, self.seconds = time.perf_counter(), Counter()
         # A step that is under way ends first, a validation does not.
         signal.signal(signal.SIGTERM, lambda *_: self._leave(not self.validated))
 
@@ -179,8 +177,8 @@ class Run(Callback):
     def _leave(self, now):
         self.asked_to_stop = True
         if now:
-            told = "stopped by SIGTERM after epoch {} step {}, resume=auto goes on"
-            tqdm.write(told.format(*self.position()))
+            epoch, step = self.position()
+            tqdm.write(f"stopped by SIGTERM after epoch {epoch} step {step}, resume=auto goes on")
             sys.exit(143)
 
     def _validate(self):

@@ -45,7 +45,6 @@ def probe(path):
 
 def decode(path, indices, decoder="any", each=None):
     """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
-
     `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
     opens the file once. `decoder` forces "decord" or "ffmpeg"; `each` is applied to every frame (H, W, 3) as
     soon as it is there. Raises VideoError for an unreadable file, and for an index beyond its end."""

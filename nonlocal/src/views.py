@@ -6,7 +6,7 @@ from itertools import groupby, islice
 import numpy as np
 
 from shared_utils import sampling, transforms
-from shared_utils.clips import ahead
+from shared_utils.clips import ahead, network_clip
 from shared_utils.config import UserError
 from shared_utils.video import VideoError, decode
 
@@ -68,7 +68,7 @@ def _views(reader, paths, clips, crops, depth, bad):
 
     def view(request):
         number, cut, clip = request
-        return number, cut(clip, rng)
+        return number, network_clip(cut(clip, rng))
 
     return ahead(view, requests(), reader.workers, depth)
 
