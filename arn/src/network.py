@@ -217,8 +217,7 @@ class ARN(nn.Cell):
         alpha_s=1.5,
     ):
         super().__init__()
-        if channels < 16 or channels % 16:
-            raise UserError(f"model.channels must be a multiple of 16, not {channels}")
+        _check_channels(channels)
         if min(way, shot) < 1:
             raise UserError(f"model.way and model.shot must be at least 1, not {way} and {shot}")
         self.way, self.shot, self.channels = way, shot, channels
@@ -250,6 +249,11 @@ def _initialise(network):
             cell.bias.set_data(initializer("ones", cell.bias.shape))
 
 
+def _check_channels(channels):
+    if channels < 16 or channels % 16:
+        raise UserError(f"model.channels must be a multiple of 16, not {channels}")
+
+
 class SelfSupervisionHead(nn.Cell):
     """Which augmentation was applied: features (B, C, T, H, W) -> logits (B, kinds).
 
@@ -257,7 +261,9 @@ class SelfSupervisionHead(nn.Cell):
     """
 
     def __init__(self, kinds, clip, channels=64):
+        """Raises UserError where channels is no multiple of 16."""
         super().__init__()
+        _check_channels(channels)
         self.layer1 = Unit(channels, channels, MaxPool((2, 2, 2)))
         self.layer2 = Unit(channels, channels, MaxPool((2, 2, 2)))
         positions = 1

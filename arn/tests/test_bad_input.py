@@ -78,6 +78,11 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
     "few groups": (train, ["--model.shot=5"], "too few groups"),
     "no shot": (train, ["--model.shot=0"], "model.shot must be at least 1"),
     "odd channels": (train, ["--model.channels=10"], "model.channels must be a multiple of 16"),
+    "no channels": (
+        train,
+        ["--model.channels=0", "--self_supervision.kind=rotation"],
+        "model.channels must be a multiple of 16",
+    ),
     "no episodes": (
         train,
         ["--data_loader.train.dataset.episodes=0"],

@@ -3,6 +3,8 @@
 from mindspore import nn, ops
 from mindspore.common import dtype
 
+from shared_utils.config import UserError
+
 ROUNDS = ((16, 2146121005), (15, -2073254261), (16, 1))  # (shift, factor), on 32 bits that wrap around
 
 
@@ -19,11 +21,14 @@ class Dropout(nn.Cell):
     """In training zeroes features (B, ...) but for the share `keep_prob`, which is 1 / keep_prob as large.
 
     `key`: int32 (2,), of the step and of the first clip's number in it. A clip drops the same wherever in
-    the step's batch, or on whichever rank, it is. Without a key it is MindSpore's own dropout.
+    the step's batch, or on whichever rank, it is. Without a key it is MindSpore's own dropout. Raises
+    UserError where keep_prob is not in (0, 1].
     """
 
     def __init__(self, keep_prob):
         super().__init__()
+        if not 0 < keep_prob <= 1:
+            raise UserError(f"model.keep_prob must be above 0 and at most 1, not {keep_prob}")
         self.drawn = nn.Dropout(p=1 - keep_prob)
         self.keep_prob, self.below = keep_prob, round(keep_prob * 2**32) - 2**31
 

@@ -102,13 +102,13 @@ class I3D(nn.Cell):
         keep_prob: share of the pooled features that dropout keeps in training.
         norm_momentum: share of itself that a moving average of batch norm keeps in a step.
 
-    Raises UserError where keep_prob is not in (0, 1].
+    Raises UserError where keep_prob or norm_momentum is no share.
     """
 
     def __init__(self, num_classes=400, keep_prob=0.5, norm_momentum=0.99):
         super().__init__()
-        if not 0 < keep_prob <= 1:
-            raise UserError(f"model.keep_prob must be above 0 and at most 1, not {keep_prob}")
+        if norm_momentum > 1:
+            raise UserError(f"model.norm_momentum must be at most 1, not {norm_momentum}")
         unit, mixed = (partial(part, momentum=norm_momentum) for part in (Unit, Mixed))
         self.conv1a = unit(3, 64, 7, 2)
         self.pool2a = MaxPool((1, 3, 3), (1, 2, 2))

@@ -171,6 +171,11 @@ def test_impossible_keep_prob_is_told(keep_prob):
         I3D(keep_prob=keep_prob)
 
 
+def test_impossible_norm_momentum_is_told():
+    with pytest.raises(UserError, match=r"model\.norm_momentum must be at most 1, not 7"):
+        I3D(norm_momentum=7)
+
+
 def test_any_clip_size(pynative):
     network = I3D(3).set_train(False)
     for shape in [(1, 1, 1), (2, 7, 33), (5, 16, 1), (33, 20, 9), (1, 232, 8)]:

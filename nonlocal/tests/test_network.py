@@ -187,6 +187,7 @@ def test_too_small_clips_are_told(shape):
     "settings, told",
     [
         ({"mode": "dot"}, "mode must be one of gaussian, .*, not dot"),
+        ({"keep_prob": 0.0}, "keep_prob must be above 0 and at most 1"),
         ({"blocks": ((), (1,), ())}, "blocks lists for each stage"),
         ({"blocks": ((), (4,), (), ())}, "blocks lists for each stage"),
         ({"conv1_stride_t": 0}, "must be at least 1, not 0 and 2"),

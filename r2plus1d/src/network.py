@@ -124,7 +124,7 @@ class R2Plus1D18(nn.Cell):
         keep_prob=1.0,
     ):
         super().__init__()
-        _check(num_classes, stage_channels, stage_strides, keep_prob)
+        _check(num_classes, stage_channels, stage_strides)
         self.stem = Conv2Plus1D(3, 45, stage_channels[0], (1, 2, 2), size=7)
         blocks, width = [], stage_channels[0]
         for channels, stride in zip(stage_channels, stage_strides):
@@ -144,15 +144,13 @@ class R2Plus1D18(nn.Cell):
         return self.classifier(self.dropout(self.features(clips), key))
 
 
-def _check(num_classes, stage_channels, stage_strides, keep_prob):
+def _check(num_classes, stage_channels, stage_strides):
     if num_classes < 1:
         raise UserError(f"model.num_classes must be at least 1, not {num_classes}")
     if len(stage_channels) != 4 or min(stage_channels) < 1:
         raise UserError(f"model.stage_channels must be four positive numbers, not {stage_channels}")
     if len(stage_strides) != 4 or any(len(stride) != 3 or min(stride) < 1 for stride in stage_strides):
         raise UserError(f"model.stage_strides must be four times three positive numbers, not {stage_strides}")
-    if not 0 < keep_prob <= 1:
-        raise UserError(f"model.keep_prob must be above 0 and at most 1, not {keep_prob}")
 
 
 def _initialise(network):

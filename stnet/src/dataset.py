@@ -132,6 +132,8 @@ class ClipReader:
             )
         except (TypeError, ValueError):
             raise UserError("image_mean and image_std are three numbers each, of red, green, blue") from None
+        if std.min() <= 0:
+            raise UserError(f"image_std must be above 0, not {list(config.image_std)}")
         shades = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
         self.shades = np.stack([(shades - mean[colour]) / std[colour] for colour in range(3)])
 

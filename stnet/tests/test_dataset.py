@@ -104,6 +104,8 @@ def test_a_clip_is_its_frames_normalised(tmp_path):
     for wrong in ([0.5], [0.1, 0.2, "a"]):
         with pytest.raises(UserError, match="three numbers each"):
             ClipReader(config(tmp_path, image_mean=wrong))
+    with pytest.raises(UserError, match="image_std must be above 0"):
+        ClipReader(config(tmp_path, image_std=[0.5, 0.0, 0.5]))
 
 
 def kill_itself(path):

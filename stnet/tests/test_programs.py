@@ -161,6 +161,11 @@ def test_model_zoo_weights_start_the_network(tmp_path, pynative, capsys):
         load_resnet(network, path)
 
 
+def test_more_than_the_whole_label_cannot_be_smoothed():
+    with pytest.raises(UserError, match="label_smoothing must be at most 1, not 7"):
+        CrossEntropySmooth(5, 7.5)
+
+
 def test_smoothed_cross_entropy_is_the_formula():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(3, 5)).astype(np.float32), np.array([0, 4, 2], np.int32)
