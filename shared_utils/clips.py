@@ -41,7 +41,7 @@ class ClipReader:
 def network_clip(clip, shape=None):
     """The clip as it is. Raises UserError where it is not (3, T, H, W), or not of the `shape` of others."""
     if clip.ndim != 4 or len(clip) != 3 or clip.shape != (shape or clip.shape):
-        raise UserError(f"map.operations make clips {list(clip.shape)}, not {list(shape or '3THW')}: "
+        raise UserError(f"map.operations make clips {clip.shape}, not {shape or '(3, T, H, W)'}: "
                         "VideoToTensor or VideoReOrder order the axes, VideoResize or a crop sets the size")
     return clip
 

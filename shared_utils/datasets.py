@@ -98,7 +98,7 @@ def kinetics400_rows(path):
             return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
                                                              int(row["time_end"]))) for row in table]
     except OSError as error:
-        raise UserError(f"cannot read the list {path}: {error.strerror}; {REMEDY}") from None
+        raise UserError(f"cannot read the list {path}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
 

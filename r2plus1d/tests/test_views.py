@@ -157,5 +157,5 @@ def test_views_whose_axes_are_not_ordered_are_refused(monkeypatch):
     reader = ConfigDict({"dataset": {"seq_mode": "interval", "seq": 4, "frame_interval": 2}, "workers": 1})
     reader.operations = [{"type": "VideoResize", "size": [6, 6]}]
     monkeypatch.setattr(views, "decode", Frames([9]).decode)
-    with pytest.raises(UserError, match=r"make clips \[4, 6, 6, 3\], not .*: VideoToTensor"):
+    with pytest.raises(UserError, match=r"make clips \(4, 6, 6, 3\), not \(3, T, H, W\): VideoToTensor"):
         list(views.video_answers(None, reader, [0], 1, 1, 1))

@@ -84,9 +84,9 @@ def test_clips_that_cannot_be_a_batch_are_refused(monkeypatch):
     assert [fitting.clip(name).shape for name in sizes] == [(3, 4, 8, 8)] * 2
     uneven = reader(("VideoToTensor", {}))
     assert uneven.clip("small.avi").shape == (3, 4, 8, 10)
-    with pytest.raises(UserError, match=r"make clips \[3, 4, 8, 14\], not \[3, 4, 8, 10\]"):
+    with pytest.raises(UserError, match=r"make clips \(3, 4, 8, 14\), not \(3, 4, 8, 10\)"):
         uneven.clip("wide.avi")
-    with pytest.raises(UserError, match=r"make clips \[4, 8, 10, 3\], not .*: VideoToTensor"):
+    with pytest.raises(UserError, match=r"make clips \(4, 8, 10, 3\), not \(3, T, H, W\): VideoToTensor"):
         reader(("VideoRescale", {})).clip("small.avi")
     for wrong in ({"seq": 0}, {"frame_interval": 0}, {"seq_mode": "every"}):
         with pytest.raises(UserError, match=r"seq_mode must be one of .*, seq and frame_interval at least 1"):
