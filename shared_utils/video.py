@@ -101,7 +101,7 @@ def _read_decord(path, choose, each):
         if not ordered and count < 2:
             raise _Refused("no frames in the order of their time stamps")
         skips = ordered or len(reader.get_key_indices()) < 2
-        wanted, frames, position = _within(choose(count), count), {}, 0
+        wanted, frames, position, last = _within(choose(count), count), {}, 0, None
         if ordered and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy(), count
         for index in np.unique(wanted if ordered else np.append(wanted, [count - 2, count - 1])):
@@ -112,12 +112,13 @@ def _read_decord(path, choose, each):
                 frame = reader.next()
             if frame.shape[-1] != 3:  # what decord makes of a rotated video
                 raise _Refused(f"frames of {frame.shape[-1]} channels")
-            frames[index] = each(frame.asnumpy())
+            before, last = last, frame.asnumpy()
+            frames[index] = each(last)
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
-    if not ordered and np.array_equal(frames[count - 2], frames[count - 1]):
+    if not ordered and np.array_equal(before, last):
         raise _Refused("perhaps fewer frames than the header has")
     return np.stack([frames[index] for index in wanted]), count
 
@@ -159,11 +160,10 @@ def _read_folder(path, choose, each):
     names = sorted(name for name in os.listdir(path) if name.endswith(".jpg"))
     if not names:
         raise _Refused("a folder without .jpg frames")
-    wanted = _within(choose(len(names)), len(names))
-    frames = {}
+    wanted, frames = _within(choose(len(names)), len(names)), {}
     for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
         try:
-            data = np.frombuffer((path / names[index]).read_bytes(), np.uint8)
+            data = np.fromfile(os.path.join(path, names[index]), np.uint8)
             frames[index] = each(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
         except (OSError, cv2.error):
             raise _Refused(f"{names[index]} is not a readable JPEG") from None

@@ -101,6 +101,13 @@ def test_frames_are_exact_where_time_stamps_are_out_of_order(numbered, name):
         decode(numbered[name], [count])
 
 
+def test_frames_that_become_all_the_same_are_not_decoded_twice(numbered, monkeypatch):
+    monkeypatch.setattr(video, "_read_ffmpeg", None)
+    kept = []
+    decode(numbered["b_frames.avi"], range(FRAMES), each=lambda frame: kept.append(frame) or np.empty(0))
+    assert frame_numbers(np.stack(kept)).tolist() == list(range(FRAMES))
+
+
 def test_colours_are_red_green_blue(tmp_path):
     clip = (
         np.random.default_rng(0)
