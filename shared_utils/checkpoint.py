@@ -12,6 +12,8 @@ from shared_utils.metrics import whole
 
 def save(path, parameters, facts=None):
     """Write {name: Parameter} and the JSON-able `facts` to `path`, whole or not at all. Raises UserError."""
+    if Path(path).suffix != ".ckpt":
+        raise UserError(f"{path} must end in .ckpt")
     tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
     told = {"facts": json.dumps(facts or {})}
     with whole(path) as temporary:
@@ -63,16 +65,18 @@ def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this networ
 
 
 def place(path):
-    """(prefix of its run, [epoch, step]) of a state prefix-epoch_step.ckpt."""
-    return path.stem.rpartition("-")[0], [*map(int, re.findall(r"\d+", path.stem)[-2:])]
+    """(prefix of its run, epoch, step) of a state prefix-epoch_step.ckpt; None of another file."""
+    found = re.fullmatch(r"(.+)-(\d+)_(\d+)", path.stem)
+    return found and (found[1], int(found[2]), int(found[3]))
 
 
 def newest(folder, prefix):
     """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told. A state is
     what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors."""
-    states = sorted(Path(folder).glob(f"{prefix}*-*_*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    states = filter(place, Path(folder).glob(f"{prefix}*-*_*.ckpt"))
+    states = sorted(states, key=lambda path: path.stat().st_mtime_ns)
     ages = {place(path)[0]: age for age, path in enumerate(states)}  # within a run a copy may have changed it
-    for path in sorted(states, key=lambda path: (ages[place(path)[0]], place(path)[1]), reverse=True):
+    for path in sorted(states, key=lambda path: (ages[place(path)[0]], place(path)), reverse=True):
         try:
             tensors, facts = load(path)
             if "global_step" in facts:

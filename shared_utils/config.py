@@ -79,7 +79,7 @@ def _parse(key, text, old):
     """What --key=text means: the text as it was typed where the configuration has text, otherwise YAML."""
     try:
         return YAML(**YAML_1_2).load(text) if text and not isinstance(old, str) else text
-    except (YAMLError, ValueError) as error:  # ValueError: 2024-13-45 is no date
+    except (YAMLError, ValueError, KeyError) as error:  # ValueError: 2024-13-45 is no date
         raise UserError(f"--{key}={text} is not a YAML value: {error}") from None
 
 
@@ -88,7 +88,7 @@ def _read_yaml(path):
         tree = YAML(**YAML_1_2).load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, KeyError) as error:
         reason, *_ = str(error).split("\n\n")  # behind it, how to suppress the check
         raise UserError(f"{path} does not parse as YAML: {reason}") from None
     if not isinstance(tree, dict):
@@ -131,7 +131,7 @@ def _fitting(known, values, source):
         old = known[key]
         if not _fits(old, value):
             raise UserError(f"{key} in {source} must be {_kind(old)}, not {_kind(value)} ({value!r})")
-        if type(old) in (int, float) and value < 0:
+        if type(old) in (int, float) and not value >= 0:
             raise UserError(f"{key} in {source} must not be negative, and is {value}")
         yield key, float(value) if type(old) is float else value
 

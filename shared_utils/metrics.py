@@ -73,7 +73,7 @@ def whole(path):
     """A file to write that becomes `path` at the end, whole or not at all, also if the power is lost. Raises
     UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
     path = Path(path)
-    temporary = writable_folder(path.parent) / f".{path.stem}-{os.getpid()}{path.suffix}"
+    temporary = writable_folder(path.parent) / f".{path.stem[:99]}-{os.getpid()}{path.suffix}"
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -83,7 +83,8 @@ def whole(path):
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         for leftover in (temporary, temporary.with_suffix(".tmp")):  # the latter is MindSpore's
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def writable_folder(path):

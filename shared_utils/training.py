@@ -75,7 +75,8 @@ class Run(Callback):
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
         self.validate, self.averaged, self.labels, self.rank, self.bad = validate, averaged, labels, rank, bad
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
-        self.step, self.best, self.kept, self.asked_to_stop, self.validated = 0, None, [], False, True
+        self.step, self.best, self.kept, self.validated = 0, None, [], True
+        self.validating = self.asked_to_stop = False
         self.folder = writable_folder(section.ckpt_path)
         numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
         self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
@@ -86,7 +87,7 @@ class Run(Callback):
             raise UserError(f"the ranks begin at steps {steps}: each host needs the states of {self.folder}")
         self.log = self.folder / f"{self.prefix}-log" / "metrics.jsonl"
         if rank == 0:  # what came after the state that is resumed from will come again
-            rows = self.log.read_text().splitlines() if self.log.exists() else []
+            rows = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
             kept = (re.fullmatch(r'{"step": (\d+)\b.*}', row) for row in rows)  # not what lost power cut
             rows = [row[0] for row in kept if row and int(row[1]) <= self.step]
             write_text(writable_folder(self.log.parent) / self.log.name, "".join(f"{row}\n" for row in rows))
@@ -120,7 +121,7 @@ class Run(Callback):
 
     def on_train_begin(self, run_context):
         # A step that is under way ends first, a validation does not.
-        signal.signal(signal.SIGTERM, lambda *_: self._leave(not self.validated))
+        signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))
 
     def on_train_step_begin(self, run_context):
         self.step += 1
@@ -177,17 +178,20 @@ class Run(Callback):
     def _leave(self, now):
         self.asked_to_stop = True
         if now:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
             epoch, step = self.position()
             tqdm.write(f"stopped by SIGTERM after epoch {epoch} step {step}, resume=auto goes on")
             sys.exit(143)
 
     def _validate(self):
         """Keep the best. What ends it on the way, SIGTERM or an error, costs no step: the state is saved."""
-        self.validated = False
+        best, self.validated = self.best, False
         try:
+            if self.asked_to_stop:
+                self._leave(True)
             self._keep_best(self.position()[0])
         except (UserError, SystemExit):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this is what it asks for
+            self.best = best
             if self.rank == 0:
                 self._save_state()
             raise
@@ -198,7 +202,7 @@ class Run(Callback):
         name = "{}-{}_{}".format(self.prefix, *self.position())
         self._save(name, self.state())
         self._spent("saving")
-        self.kept.append(name)
+        self.kept = [*(other for other in self.kept if other != name), name]
         while len(self.kept) > max(1, self.section.keep_checkpoint_max):
             old = self.folder / f"{self.kept.pop(0)}.ckpt"
             for path in (old, label_map_of(old)):
@@ -206,7 +210,11 @@ class Run(Callback):
 
     def _keep_best(self, epoch):
         with self.averaged():
-            score, text = self.validate()
+            try:
+                self.validating = True
+                score, text = self.validate()
+            finally:
+                self.validating = False
             tqdm.write(f"epoch: {epoch}, validation {text}")
             self.note(epoch=epoch, validation=score)
             if self.best is None or score > self.best:
@@ -233,8 +241,8 @@ class Run(Callback):
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
         check_label_map(label_map_of(path), self.labels)
-        self.step, self.validated = facts["global_step"], facts.get("validated", True)
-        states = [checkpoint.place(other) for other in self.folder.glob(f"{facts['prefix']}-*_*.ckpt")]
+        self.step, self.validated = facts["global_step"], facts.get("validated", True) or not self.validate
+        states = [*filter(None, map(checkpoint.place, self.folder.glob(f"{facts['prefix']}-[0-9]*_*.ckpt")))]
         own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states
         # A state from elsewhere, or that others came after, begins a run of its own here.
         if own and (self.section.resume == "auto" or checkpoint.place(path) == max(states)):

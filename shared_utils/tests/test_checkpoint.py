@@ -170,7 +170,11 @@ def test_the_optimizers_tensors_are_passed_over(path):
 
 def test_newest_passes_over_what_is_damaged_or_no_state(tmp_path, capsys):
     assert checkpoint.newest(tmp_path, "net") is None
+    with pytest.raises(UserError, match=r"net\.bin must end in \.ckpt"):
+        checkpoint.save(tmp_path / "net.bin", {})
+    assert not list(tmp_path.iterdir())
     steps = {"net-3_4": 12, "net_1-1_4": 4, "net_1-2_4": 8, "net_1-9_9": None, "net-best": 9, "other-5_5": 5}
+    steps["net-best_9"] = 9  # a copy of the user's
     for age, (name, step) in enumerate(steps.items()):
         checkpoint.save(
             tmp_path / f"{name}.ckpt", parameters(Net(seed=age)), {"global_step": step} if step else {}

@@ -90,6 +90,11 @@ def test_where_nothing_can_be_written(tmp_path):
     assert metrics.writable_folder(str(tmp_path)) == tmp_path
 
 
+def test_a_file_may_have_the_longest_name_there_is(tmp_path):
+    metrics.write_text(tmp_path / ("x" * 250 + ".json"), "{}")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+
+
 def test_a_full_disk_leaves_the_earlier_files(tmp_path, monkeypatch):
     table = np.eye(2, dtype=np.int64)
     metrics.write_confusion(tmp_path, "val", table, ["a", "b"])

@@ -29,12 +29,12 @@ def rates_of(rows):
     return [schedule[row["step"] - 1] for row in rows]
 
 
-def unhandled(settings, **keywords):
+def unhandled(settings, seen=None, **keywords):
     """Train until SystemExit; its status. The test's own handler is back afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as end:
-            train(settings, 0, Seen(), **keywords)
+            train(settings, 0, seen or Seen(), **keywords)
     finally:
         signal.signal(signal.SIGTERM, before)
     return end.value.code
@@ -103,7 +103,43 @@ def test_an_error_while_validating_costs_no_step(tmp_path):
     with pytest.raises(UserError, match="too many bad videos"):
         train(section(tmp_path, save_checkpoint_epochs=0), 0, Seen(), validate=validate)
     assert names(tmp_path) == ["net-1_4.ckpt"]
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for _ in range(2):  # the cause is still there: the one state that is kept stays
+        with pytest.raises(UserError, match="too many bad videos"):
+            make_run(section(tmp_path, keep_checkpoint_max=1, resume="auto"), validate)
+        assert names(tmp_path) == ["net-1_4.ckpt"]
+    job = make_run(section(tmp_path, resume="auto"))
+    assert (job.step, job.validated) == (4, True)  # nothing will validate: its next states are whole
+
+
+def test_sigterm_in_the_last_step_of_an_epoch_does_not_wait_for_the_validation(tmp_path):
+    class Notice(Seen):
+        def on_train_step_end(self, run_context):
+            super().on_train_step_end(run_context)
+            if len(self.rows) == STEPS:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def validate():
+        raise AssertionError("it was waited for")
+
+    assert unhandled(section(tmp_path, save_checkpoint_epochs=0), seen=Notice(), validate=validate) == 143
+    assert names(tmp_path) == ["net-1_4.ckpt"]
+    assert checkpoint.load(tmp_path / "net-1_4.ckpt")[1]["validated"] is False
+
+
+def test_a_best_that_could_not_be_written_is_written_after_resuming(tmp_path, monkeypatch):
+    real = checkpoint.save
+
+    def full(path, *rest):
+        if path.name == "net-best.ckpt":
+            raise UserError("No space left on device")
+        real(path, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        train(section(tmp_path), 0, Seen(), validate=lambda: (0.7, ""))
+    monkeypatch.undo()
+    job = make_run(section(tmp_path, resume="auto"), lambda: (0.7, ""))
+    assert job.best == 0.7 and names(tmp_path) == ["net-1_4.ckpt", "net-best.ckpt"]
 
 
 def test_the_journal_of_a_resumed_run_has_every_step_once(tmp_path):
