@@ -44,8 +44,12 @@ def center_crop(clip, rng, size, place=(0.5, 0.5), longer_first=False):
 
 def horizontal_flip(clip, rng, prob=0.5):
     """Mirror left and right with probability `prob`."""
-    mirrored = rng.random() < prob  # a view would slow down what follows
-    return np.stack([cv2.flip(frame, 1) for frame in clip]).reshape(clip.shape) if mirrored else clip
+    if rng.random() >= prob:
+        return clip
+    out = np.empty(clip.shape, clip.dtype)  # a view would slow down what follows
+    for frame, target in zip(clip, out):
+        cv2.flip(frame, 1, dst=target)
+    return out
 
 
 def rescale(clip, rng, rescale=1 / 255, shift=0.0):
@@ -98,12 +102,20 @@ def compose(operations, dtype=np.float32):
         if table is None or clip.dtype != np.uint8 or clip.shape[3:] != (3,):
             return np.ascontiguousarray(_run(steps[cut:], clip, rng), dtype)
         out = np.empty((3, *clip.shape[:3]), np.float32)
-        for time, frame in enumerate(clip):
-            for plane, shades, target in zip(cv2.split(frame), table, out[:, time]):
-                cv2.LUT(plane, shades, dst=target)
+        shade(clip, table, out.reshape(3, len(clip), -1))
         return out.astype(dtype or np.float32, copy=False)
 
     return apply
+
+
+def shade(clip, tables, out):
+    """Put what `tables` (3, 256) make of the colours of a clip (T, H, W, 3) uint8 in `out` (3, T, H * W)."""
+    # Not frame by frame: threads that ask for the interpreter's lock so often spend their time waiting.
+    count = max(1, 2**19 // clip[0].size)
+    for start in range(0, len(clip), count):
+        rows = np.ascontiguousarray(clip[start:start + count]).reshape(-1, *clip.shape[2:])
+        for plane, table, target in zip(cv2.split(rows), tables, out[:, start:start + count]):
+            cv2.LUT(plane.reshape(target.shape), table, dst=target)
 
 
 def _run(steps, clip, rng):

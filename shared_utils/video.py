@@ -1,21 +1,24 @@
 """Videos in: probe(path) and decode(path, indices), by decord, or ffmpeg for what decord refuses.
 A folder of JPEG frames, as preprocessing leaves it, is read like a video."""
+import ctypes
 import os
 import re
 import subprocess
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
-import mindspore.dataset  # noqa: F401  # before decord: the other order aborts the process
-
-import cv2  # isort: skip
-import decord  # isort: skip
+import cv2
 import imageio
 import imageio_ffmpeg
 import numpy as np
 
 from shared_utils.config import UserError
 from shared_utils.metrics import whole
+
+# decord gives everyone its own copy of std::random_device, with which a later import of mindspore aborts.
+ctypes.CDLL("libstdc++.so.6", ctypes.RTLD_GLOBAL)
+import decord  # noqa: E402  isort: skip
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
@@ -43,12 +46,13 @@ def probe(path):
     return Info(count, *clip.shape[1:3])
 
 
-def decode(path, indices, decoder="any", each=None):
+def decode(path, indices, decoder="any", each=None, jpegs=None):
     """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
     `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
     opens the file once. `decoder` forces "decord" or "ffmpeg"; `each` is applied to every frame (H, W, 3) as
-    soon as it is there. Raises VideoError for an unreadable file, and for an index beyond its end."""
-    return _read(path, indices if callable(indices) else lambda frames: indices, decoder, each)[0]
+    soon as it is there; `jpegs` are the frames as JPEG files' bytes, where it is not `path` that has them.
+    Raises VideoError for an unreadable file, and for an index beyond its end."""
+    return _read(path, indices if callable(indices) else lambda frames: indices, decoder, each, jpegs)[0]
 
 
 def write_picture(path, clip, lines, fps=8, height=192):
@@ -68,12 +72,13 @@ def write_picture(path, clip, lines, fps=8, height=192):
         imageio.mimsave(temporary, frames, **options)
 
 
-def _read(path, choose, decoder="any", each=None):
+def _read(path, choose, decoder="any", each=None, jpegs=None):
     """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
     path, each, reasons = Path(path), each or np.asarray, []
     readers = {"decord": _read_decord, "ffmpeg": _read_ffmpeg}
-    if path.is_dir():
-        readers = {decoder: _read_folder}
+    pictures = jpegs is not None or path.is_dir()
+    if pictures:
+        readers = {decoder: partial(_read_jpegs, jpegs=jpegs)}
     elif not path.is_file():
         raise VideoError(path, "no such file")
     for name, read in readers.items():
@@ -81,7 +86,7 @@ def _read(path, choose, decoder="any", each=None):
             try:
                 return read(path, choose, each)
             except _Refused as error:
-                reasons.append(str(error) if path.is_dir() else f"{name}: {error}")
+                reasons.append(str(error) if pictures else f"{name}: {error}")
     raise VideoError(path, "; ".join(reasons))
 
 
@@ -110,9 +115,9 @@ def _read_decord(path, choose, each):
                 position = index
             for _ in range(position, index + 1):
                 frame = reader.next()
-            if frame.shape[-1] != 3:  # what decord makes of a rotated video
-                raise _Refused(f"frames of {frame.shape[-1]} channels")
             before, last = last, frame.asnumpy()
+            if last.shape[-1] != 3:  # what decord makes of a rotated video
+                raise _Refused(f"frames of {last.shape[-1]} channels")
             frames[index] = each(last)
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
@@ -156,20 +161,35 @@ def _ffmpeg(path, filters, *output):
         raise _Refused(f"ffmpeg took more than {FFMPEG_SECONDS} seconds") from None
 
 
-def _read_folder(path, choose, each):
-    names = sorted(name for name in os.listdir(path) if name.endswith(".jpg"))
+def _read_jpegs(path, choose, each, jpegs):
+    names = [f"frame {number}" for number in range(len(jpegs))] if jpegs is not None else sorted(
+        name for name in os.listdir(path) if name.endswith(".jpg"))
     if not names:
-        raise _Refused("a folder without .jpg frames")
+        raise _Refused("without .jpg frames")
     wanted, frames = _within(choose(len(names)), len(names)), {}
     for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
         try:
-            data = np.fromfile(os.path.join(path, names[index]), np.uint8)
-            frames[index] = each(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+            data = jpegs[index] if jpegs is not None else _content(os.path.join(path, names[index]))
+            frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except (OSError, cv2.error):
-            raise _Refused(f"{names[index]} is not a readable JPEG") from None
+            frame = None
+        if frame is None:
+            raise _Refused(f"{names[index]} is not a readable JPEG")
+        frames[index] = each(frame)
     if len({frame.shape for frame in frames.values()}) > 1:
         raise _Refused("the frame size changes")
     return np.stack([frames[index] for index in wanted]), len(names)
+
+
+def _content(path):
+    # Python's own file objects give up the interpreter's lock twice as often, and threads wait for it.
+    file, data = os.open(path, os.O_RDONLY), b""
+    try:
+        while more := os.read(file, 2**16):
+            data += more
+    finally:
+        os.close(file)
+    return data
 
 
 def _within(indices, count):

@@ -16,15 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
 
+import cv2
+from tqdm import tqdm
+
 from shared_utils.config import UserError
 from shared_utils.datasets import ucf101, video_id
 from shared_utils.metrics import writable_folder
 from shared_utils.transforms import resize
 from shared_utils.video import VideoError, decode, probe
 from src.dataset import class_folders
-
-import cv2  # isort: skip
-from tqdm import tqdm
 
 CHUNK = 512  # frames in memory at a time
 
@@ -69,7 +69,7 @@ def preprocess(source, output, size, quality, workers):
                     written += 1
                 except VideoError as error:
                     bad[jobs[job]] = error.reason
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             pool.shutdown(cancel_futures=True)
             raise
     return bad, written
@@ -113,3 +113,5 @@ if __name__ == "__main__":
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

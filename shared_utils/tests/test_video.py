@@ -4,12 +4,15 @@ import contextlib
 import gc
 import os
 import pickle
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import ffmpeg
+import imageio
 import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -18,9 +21,6 @@ from ci.broken_videos import BAD_VIDEOS, frame_numbers, write_bad_videos, write_
 from ci.synthetic_videos import encode
 from shared_utils import video
 from shared_utils.video import VideoError, decode, probe
-
-import cv2  # isort: skip  # like decord, only after shared_utils.video
-import imageio  # isort: skip
 
 FRAMES = 60
 ORDERS = (
@@ -319,9 +319,13 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.gif", "file"]
 
 
-def test_decord_after_mindspore_dataset():
-    modules = list(sys.modules)
-    assert modules.index("mindspore.dataset") < modules.index("decord")
+@pytest.mark.parametrize("first", ["shared_utils.video", "mindspore.dataset"])
+def test_video_and_mindspore_are_imported_in_either_order(first):
+    code = f"import sys, {first}; print('mindspore' in sys.modules); "
+    code += "import mindspore.dataset, shared_utils.video"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    # preprocessing does without mindspore, which takes a second to import
+    assert (done.returncode, done.stdout) == (0, f"{first.startswith('mindspore')}\n"), done.stderr
 
 
 @pytest.mark.parametrize("end", ["kill -9 $$", "exit 255"])  # the second: how ffmpeg ends by SIGTERM

@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,6 @@ from shared_utils import datasets, transforms, video
 from shared_utils.clips import BadVideos, Samples
 from shared_utils.config import UserError
 from shared_utils.video import VideoError
-
-import cv2  # isort: skip
 
 TYPES = {"ucf101": "UCF101", "kinetics400": "Kinetics400"}  # by dataset_type, in the words of datasets
 
@@ -41,10 +40,8 @@ def super_images(frames, T, N, shades):
 
     `shades`: (3, 256) float32, what becomes of the values of each colour.
     """
-    planes = np.empty((T * N, 3, *frames.shape[1:3]), np.float32)
-    for frame, targets in zip(frames, planes):
-        for colour, table, target in zip(cv2.split(frame), shades, targets):
-            cv2.LUT(colour, table, dst=target)
+    planes = np.empty((T * N, 3, frames[0, ..., 0].size), np.float32)
+    transforms.shade(frames, shades, planes.swapaxes(0, 1))
     return planes.reshape(T, 3 * N, *frames.shape[1:3])
 
 
@@ -93,19 +90,10 @@ def decode(path, choose, each=np.asarray, label=None):
     """
     if path.suffix != ".pkl":
         return video.decode(path, choose, each=each)
-    _, files, told = read_pickle(path)
-    if not files or label not in (None, told):
-        raise VideoError(path, f"labelled {told}, the list says {label}" if files else "without frames")
-    wanted, frames = choose(len(files)), {}
-    for index in np.unique(wanted):
-        try:
-            frame = cv2.imdecode(np.frombuffer(files[index], np.uint8), cv2.IMREAD_COLOR)
-            frames[index] = each(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-        except cv2.error:
-            raise VideoError(path, f"frame {index} is not a readable JPEG") from None
-    if len({frame.shape for frame in frames.values()}) > 1:
-        raise VideoError(path, "the frame size changes")
-    return np.stack([frames[index] for index in wanted])
+    _, jpegs, told = read_pickle(path)
+    if label not in (None, told):
+        raise VideoError(path, f"labelled {told}, the list says {label}")
+    return video.decode(path, choose, each=each, jpegs=jpegs)
 
 
 class ClipReader:
@@ -118,10 +106,9 @@ class ClipReader:
             raise UserError("T, N, short_size and target_size must be at least 1")
         self.workers = max(1, min(config.workers, os.cpu_count()))
         size = [config.target_size] * 2
-        shrink = {"type": "VideoShortEdgeResize", "size": config.short_size}
+        self.resize = partial(transforms.short_edge_resize, rng=None, size=config.short_size)
         if config.squash:
-            shrink = {"type": "VideoResize", "size": [config.short_size] * 2}
-        self.resize = transforms.compose([shrink], None)
+            self.resize = partial(transforms.resize, rng=None, size=[config.short_size] * 2)
         flip = {"type": "VideoRandomHorizontalFlip", "prob": config.horizontal_flip}
         cut = [{"type": "VideoRandomCrop", "size": size}, flip]
         cut = cut if training else [{"type": "VideoCenterCrop", "size": size}]
@@ -143,7 +130,7 @@ class ClipReader:
 
     def clip(self, path, rng=None, label=None):
         """Super-images (T, 3N, H, W) float32, what is random drawn from `rng`. Raises VideoError."""
-        frames = self.frames(path, rng, lambda frame: self.resize(frame[None], None)[0], label)
+        frames = self.frames(path, rng, lambda frame: self.resize(frame[None])[0], label)
         return super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N, self.shades)
 
 

@@ -9,6 +9,7 @@ preprocess_report.json; the exit status is 1 then.
 """
 
 import argparse
+import errno
 import json
 import os
 import shutil
@@ -23,16 +24,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's folder, for a script inside src
 
+import cv2
 import numpy as np
+from tqdm import tqdm
 
 from shared_utils.config import UserError
 from shared_utils.datasets import video_files, video_id
 from shared_utils.metrics import writable_folder, write_text
 from shared_utils.transforms import short_edge_resize
 from shared_utils.video import VideoError, decode
-
-import cv2  # isort: skip
-from tqdm import tqdm
 
 
 def jpeg_frames(path, short_size, quality, keep):
@@ -63,11 +63,15 @@ def write_frames(path, folder, short_size, quality):
     Raises VideoError, and UserError where nothing can be written.
     """
     partial = folder.with_name(f".{folder.name}.partial")
+
+    def keep(number, data):
+        with open(f"{partial}/{number:06d}.jpg", "wb", buffering=0) as file:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        count = jpeg_frames(
-            path, short_size, quality, lambda number, data: (partial / f"{number:06d}.jpg").write_bytes(data)
-        )
+        count = jpeg_frames(path, short_size, quality, keep)
         os.replace(partial, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None

@@ -219,7 +219,7 @@ class Call:
         (pickle.dumps(("a", ["x"], 1)), r"a pickle holds"),
         (b"text", "no pickle of frames"),
         (b"", "no pickle of frames"),
-        (pickle.dumps(("a", [], 1)), "without frames"),
+        (pickle.dumps(("a", [], 1)), "without .jpg frames"),
         (pickle.dumps(("a", [b"no picture"] * 9, 1)), "frame . is not a readable JPEG"),
     ],
 )
