@@ -5,6 +5,7 @@ from mindspore.train import Model
 from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
+from shared_utils.datasets import check_labels
 from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
@@ -37,6 +38,7 @@ def main(config):
     unseen = None
     if section.eval_epochs:
         unseen = LabelledVideos(config.data_loader.eval, config.model.num_classes)
+        check_labels("the label map of the validation videos", unseen.labels, data.labels)
     job = training.Run(section, "r2plus1d", network, step, optimizer, data.steps, data.labels,
                        unseen and validate, rank, step.averaged, data.bad)
     if job.epochs_left() == 0:

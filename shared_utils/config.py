@@ -18,7 +18,7 @@ class UserError(Exception):
 
 def load(argv, default):
     """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
-    Every key must stand in `default`, with a value of the same type (null takes any), no number negative.
+    Every key must stand in `default`, with a value of the same type (null takes any), a number from 0 on.
     Relative paths in `-c` are taken from the working directory, those in `base:` from the file that says it.
     Keys that only published files need: those in the default's list `only` take no other value, those in its
     mapping `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with
@@ -131,8 +131,9 @@ def _fitting(known, values, source):
         old = known[key]
         if not _fits(old, value):
             raise UserError(f"{key} in {source} must be {_kind(old)}, not {_kind(value)} ({value!r})")
-        if type(old) in (int, float) and not value >= 0:
-            raise UserError(f"{key} in {source} must not be negative, and is {value}")
+        if type(old) in (int, float) and not 0 <= value < 2**63:
+            fault = "is too large" if value >= 2**63 else f"must not be negative, and is {value}"
+            raise UserError(f"{key} in {source} {fault}")
         yield key, float(value) if type(old) is float else value
 
 

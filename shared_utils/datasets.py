@@ -161,8 +161,12 @@ def read_label_map(path):
 
 def check_label_map(path, labels):
     """Raise UserError where the label map in the file `path` is not `labels`, with the first difference."""
-    kept = read_label_map(path)
+    check_labels(f"the label map {path}", read_label_map(path), labels)
+
+
+def check_labels(source, kept, labels):
+    """Raise UserError where {class: id} `kept` of `source` is not `labels`, with the first difference."""
     for name in [*kept, *labels]:
         if kept.get(name) != labels.get(name):
-            raise UserError(f"the label map {path} differs from the data set's: class {name} is "
+            raise UserError(f"{source} differs from the data set's: class {name} is "
                             f"{kept.get(name, 'missing')} there and {labels.get(name, 'missing')} here")

@@ -4,6 +4,7 @@ from mindspore.train import Model
 
 from shared_utils import checkpoint, device, optim, training
 from shared_utils.config import UserError, run
+from shared_utils.datasets import check_labels
 from src import settings
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
@@ -34,6 +35,7 @@ def main(config):
     if config.run_eval:
         split = "test" if config.dataset_type == "ucf101" and config.val_groups == 0 else "val"
         unseen = LabelledVideos(config, split)
+        check_labels("the label map of the validation videos", unseen.labels, data.labels)
     job = training.Run(
         section,
         "stnet",

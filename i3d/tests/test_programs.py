@@ -4,7 +4,7 @@ import eval as evaluate
 import mindspore as ms
 import train
 
-from shared_utils.tests.programs import train_and_evaluate
+from shared_utils.tests.programs import train_and_evaluate, validation_of_other_classes_is_refused
 
 
 def test_a_run_trains_validates_and_is_evaluated_with_mixed_precision(execute, tiny):
@@ -16,3 +16,7 @@ def test_a_run_trains_validates_and_is_evaluated_with_mixed_precision(execute, t
 def test_another_networks_type_is_an_error(execute):
     status, _, error = execute(train, "--model.type=R2Plus1D18")
     assert status == 1 and "model.type is R2Plus1D18, but I3D is all there is" in error
+
+
+def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
+    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)

@@ -9,7 +9,7 @@ import train
 
 from shared_utils import config as configuration
 from shared_utils.config import UserError
-from shared_utils.tests.programs import train_and_evaluate
+from shared_utils.tests.programs import train_and_evaluate, validation_of_other_classes_is_refused
 from src.build import build
 
 DEFAULT = Path(__file__).resolve().parents[1] / "default_config.yaml"
@@ -78,3 +78,7 @@ def test_the_published_yaml_loads_unchanged(tmp_path, capsys):
 def test_clips_of_another_size_than_the_model_says_are_an_error(tiny):
     with pytest.raises(UserError, match=r"model.in_h is 8, but data_loader.train makes clips of 24"):
         build(configuration.load(["-c", str(tiny), "--model.in_h=8"], DEFAULT))
+
+
+def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
+    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)

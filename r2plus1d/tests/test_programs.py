@@ -12,7 +12,7 @@ from ci.synthetic_videos import write_ucf101  # pytest's pythonpath is the repos
 from shared_utils import checkpoint
 from shared_utils import config as configuration
 from shared_utils.config import UserError
-from shared_utils.tests.programs import MOTIONS, train_and_evaluate
+from shared_utils.tests.programs import MOTIONS, train_and_evaluate, validation_of_other_classes_is_refused
 from src.build import build
 
 DEFAULT = Path(__file__).resolve().parents[1] / "default_config.yaml"
@@ -150,3 +150,7 @@ def test_mixed_precision_trains(execute, tiny):
     flags = ["--train.amp_level=O2", "--optimizer.loss_scale=1024", "--train.epochs=1"]
     best = train_and_evaluate(execute, train, evaluate, tiny, *flags)
     assert all(tensor.dtype == ms.float32 for tensor in best.values())
+
+
+def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
+    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)

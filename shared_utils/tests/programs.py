@@ -103,3 +103,16 @@ def train_and_evaluate(execute, train, evaluate, tiny, *flags):
         {"Top_1_Accuracy": float(max(accuracies)), "Top_5_Accuracy": 1.0}
     )
     return checkpoint.load(best)[0]
+
+
+def validation_of_other_classes_is_refused(execute, train, tiny, kinetics):
+    """Lists of one class each, not the same: their ids would both be 0."""
+    header, *rows = (kinetics / "kinetics-400_train.csv").read_text().splitlines()
+    flags = ["--model.num_classes=1", "--data_loader.eval.dataset.split=train"]
+    for part, motion in zip(("train", "eval"), sorted({row.split(",")[0] for row in rows})):
+        chosen = tiny.parent / f"{part}.csv"
+        chosen.write_text("\n".join([header, *(row for row in rows if row.startswith(f"{motion},"))]) + "\n")
+        flags.append(f"--data_loader.{part}.dataset.list={chosen}")
+    status, _, error = execute(train, "-c", tiny, *flags)
+    assert status == 1
+    assert "validation videos differs from the data set's: class" in error and error.count("\n") == 1

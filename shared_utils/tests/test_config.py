@@ -162,6 +162,7 @@ def test_values_of_the_command_line(configure, argument, value):
         (["--learning_rate.lr_epochs=8"], r"a list, each entry a whole number, not a whole number \(8\)"),
         (["--context.save_graphs=1"], "must be true or false, not a whole number"),
         (["--train=3"], "train in the command line must be a section"),
+        (["--learning_rate.lr=1" + "0" * 400], "lr in the command line is too large$"),
         (["--learning_rate.lr=-0.5"], r"lr in the command line must not be negative, and is -0\.5"),
         (["--seed=[1"], r"--seed=\[1 is not a YAML value"),
         (["--seed=2024-13-45"], "--seed=2024-13-45 is not a YAML value"),
