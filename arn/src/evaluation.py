@@ -12,7 +12,7 @@ from shared_utils.config import UserError
 from shared_utils.video import VideoError
 from src.episodes import check_classes, draw_episode
 
-PAIRS = 128  # in a call of the relation network
+PAIRS = 32  # in a call of the relation network
 
 
 def first_clip(videos):

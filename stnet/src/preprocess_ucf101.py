@@ -155,7 +155,7 @@ def main(argv):
     parser.add_argument("--short_size", type=int, default=128, help="pixels of the frames' shorter edge")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.4 GB of memory")
+    parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.1 GB of memory")
     args = parser.parse_args(argv)
     if args.short_size < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
         raise UserError("--short_size and --workers must be at least 1, --quality 1 to 100")
