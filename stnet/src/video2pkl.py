@@ -57,7 +57,7 @@ def main(argv):
         type=int,
         nargs="?",
         default=len(os.sched_getaffinity(0)),
-        help="videos at once, each in a process of 0.4 GB",
+        help="videos at once, each in a process of 0.1 GB",
     )
     parser.add_argument("--labels", type=Path, default=Path("kinetics400_label.txt"))
     parser.add_argument("--short_size", type=int, default=0, help="of the frames' shorter edge; 0: as it is")
