@@ -40,7 +40,7 @@ smoke: setup
 
 # The one folder that a ModelArts job uploads.
 pack: setup
-	$(BIN)/python ci/pack.py $(or $(MODEL),arn) $(or $(DEST),demo/packed)
+	$(BIN)/python ci/pack.py $(or $(MODEL),arn) "$(or $(DEST),demo/packed)"
 
 bench: setup
 	cd $(or $(MODEL),arn) && $(BIN)/python $(if $(filter-out arn stnet,$(MODEL)),../ci/)bench.py $(ARGS)
@@ -62,4 +62,4 @@ faults: setup
 	$(BIN)/python ci/faults.py $(or $(MODEL),arn) $(ARGS)
 
 check-data: setup
-	$(BIN)/python ci/check_data.py $(DATA)
+	$(BIN)/python ci/check_data.py "$(DATA)"

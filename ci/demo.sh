@@ -6,13 +6,14 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 if (($# != 1)); then echo "usage: bash ci/demo.sh MODEL" >&2; exit 2; fi
 model=$1 config=$root/ci/demo_$1.yaml
 if [ ! -f "$config" ]; then echo "error: no demo of a model $model: $config is missing" >&2; exit 1; fi
-scripts=$root/$model/scripts best=$root/$model/output/demo/$model-best.ckpt
+scripts=$root/$model/scripts
 export PYTHON=$root/.venv/bin/python
 cd "$root"
 
 train() {
     echo "== 2/4 training; stopped with Ctrl-C, it goes on the next time"
     bash "$scripts"/run_standalone_train*.sh "$config"
+    best=$(ls -t "$root/$model/output/demo/$model"*-best.ckpt | head -n 1)
 }
 
 few_shot() {

@@ -39,13 +39,14 @@ def main(config):
 
     means = video_answers(answer, reader, paths, config.eval.num_clips, config.eval.num_crops, batch)
     bar = tqdm(means, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
-    features = []
+    features, bad = [], 0
     with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
         for number, (path, mean) in enumerate(zip(paths, bar)):
             entry = {"video": str(path)}
             if isinstance(mean, VideoError):
                 entry["error"] = str(mean)
                 tqdm.write(f"bad video: {mean}")
+                bad += 1
             else:
                 entry["top5"] = top5(mean[:classes], names)
                 told = [f"  {guess['score']:6.3f}  {guess['class']}" for guess in entry["top5"]]
@@ -60,7 +61,10 @@ def main(config):
             lines.flush()
     if section.features:
         np.save(output / "features.npy", np.array(features, np.float32))
-    print(f"{len(paths)} videos; predictions.jsonl{' and features.npy' * section.features} in {output}")
+    if bad == len(paths):
+        raise UserError(f"none of the {bad} videos can be decoded")
+    files = f"predictions.jsonl{' and features.npy' * section.features}"
+    print(f"{len(paths)} videos, {bad} of them bad; {files} in {output}")
 
 
 def input_videos(path):

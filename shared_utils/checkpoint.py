@@ -1,4 +1,5 @@
 """Checkpoints: written whole or not at all, read with every tensor accounted for."""
+import itertools
 import json
 import os
 import re
@@ -39,8 +40,8 @@ def load(path):
 def load_weights(network, path, replace=()):
     """Load all of the network's parameters from the checkpoint `path`; returns the checkpoint's facts.
     Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
-    values. The optimizer's state in the file is passed over. Raises UserError with every missing, unexpected
-    and wrongly shaped tensor."""
+    values. The optimizer's state in the file is passed over. Raises UserError with the missing, unexpected
+    and wrongly shaped tensors, the first 20 of them."""
     tensors, facts = load(path)
     wanted = {parameter.name: parameter for parameter in network.get_parameters()
               if not parameter.name.startswith(tuple(replace))}
@@ -52,14 +53,15 @@ def load_weights(network, path, replace=()):
 
 def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this network"):
     """Give {name: Parameter} `wanted` the values of `tensors`, all or none, which are from the file `path`.
-    Raises UserError with every missing, `unexpected` and wrongly shaped tensor: a file of no such `kind`."""
+    Raises UserError with the missing, `unexpected` and wrongly shaped tensors: a file of no such `kind`."""
     faults = [f"missing {name}" for name in wanted if name not in tensors]
     faults += [f"unexpected {name}" for name in unexpected]
     faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
-        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults)}")
+        more = "; ..." if len(faults) > 20 else ""
+        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults[:20])}{more}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
 
@@ -68,6 +70,18 @@ def place(path):
     """(prefix of its run, epoch, step) of a state prefix-epoch_step.ckpt; None of another file."""
     found = re.fullmatch(r"(.+)-(\d+)_(\d+)", path.stem)
     return found and (found[1], int(found[2]), int(found[3]))
+
+
+def free_prefix(folder, prefix):
+    """The first of prefix, prefix_1, ... of which no run has left more than an empty journal in `folder`."""
+
+    def left(name):
+        journal = Path(folder) / f"{name}-log" / "metrics.jsonl"
+        empty = journal.is_file() and journal.stat().st_size == 0
+        return not all(empty and path == journal.parent for path in Path(folder).glob(f"{name}-*"))
+
+    names = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
+    return next(name for name in names if not left(name))
 
 
 def newest(folder, prefix):

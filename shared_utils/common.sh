@@ -11,13 +11,17 @@ fail_usage() { echo "usage: bash $0 $1" >&2; exit 2; }
 # The absolute path of what the user named from where the script was called, or else from the model's folder.
 locate() { if [ -e "$1" ]; then realpath -- "$1"; else realpath -m -- "$model/$1"; fi; }
 
+# MindSpore warns of each graph that it keeps and takes from its cache, see shared_utils/graphs.py; errors are told.
+if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
+
 # Run a command in the model's folder and keep what it prints in a log; a terminal keeps its progress bar.
 logged() {
     local log=$1
     shift
     cd "$model"
     mkdir -p "$(dirname "$log")"
-    if [ -t 2 ]; then "$@" | tee "$log"; else "$@" 2>&1 | tee "$log"; fi
+    # tee outlives Ctrl-C: the command has something to say yet.
+    if [ -t 2 ]; then "$@" | tee -i "$log"; else "$@" 2>&1 | tee -i "$log"; fi
 }
 
 # What run_standalone_train.sh does. Two folders are the model's folder and the data set.
@@ -61,7 +65,7 @@ ranks() {
     local status=$?
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
         tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
-    done | tee -a "$folder/$folder.log" >&2
+    done | tee -ia "$folder/$folder.log" >&2
     echo "error: the job has ended; what each rank said is in $model/$folder/worker_*.log" >&2
     exit $status
 }

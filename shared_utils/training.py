@@ -1,6 +1,5 @@
 """The running of a job: progress, the state that a run resumes from, what it leaves to read."""
 import contextlib
-import itertools
 import json
 import math
 import re
@@ -78,10 +77,11 @@ class Run(Callback):
         self.step, self.best, self.kept, self.validated = 0, None, [], True
         self.validating = self.asked_to_stop = False
         self.folder = writable_folder(section.ckpt_path)
-        numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
-        self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
+        self.prefix = checkpoint.free_prefix(self.folder, prefix)
         if section.resume:
             self._resume(prefix)
+        if rank == 0 and self.step == 0 and self.prefix != prefix:
+            print(f"{self.folder} has runs already: the files of this one are {self.prefix}-*", flush=True)
         steps = gathered(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
         if set(steps) != {self.step}:
             raise UserError(f"the ranks begin at steps {steps}: each host needs the states of {self.folder}")
@@ -131,7 +131,6 @@ class Run(Callback):
         self._spent("step")
         (epoch, step), section = self.position(), self.section
         last, ended = self.step == self.total_steps, step == self.steps_per_epoch
-
         def due(count, every):
             return last or (every > 0 and count % every == 0)
 
@@ -139,12 +138,13 @@ class Run(Callback):
             self._share_statistics()
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
             self._validate()
+        stop = self.asked_to_stop  # a signal from here on is for the next step, which saves
         if self.rank == 0 and (due(epoch, section.save_checkpoint_epochs if ended else 0)
-                               or due(self.step, section.save_checkpoint_steps) or self.asked_to_stop):
+                               or due(self.step, section.save_checkpoint_steps) or stop):
             self._save_state()
         if ended or last:
             self._tell_times(epoch)
-        if self.asked_to_stop:
+        if stop:
             self._leave(True)
         if last:
             if self.best is not None:
@@ -190,7 +190,7 @@ class Run(Callback):
             if self.asked_to_stop:
                 self._leave(True)
             self._keep_best(self.position()[0])
-        except (UserError, SystemExit):
+        except (UserError, SystemExit, OSError):
             self.best = best
             if self.rank == 0:
                 self._save_state()

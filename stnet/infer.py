@@ -39,12 +39,14 @@ def main(config):
 
     found = answers(answer, reader, [(path, None) for path in paths], batch)
     bar = tqdm(found, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
+    bad = 0
     with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
         for number, (path, scores) in enumerate(zip(paths, bar)):
             entry = {"video": str(path)}
             if isinstance(scores, VideoError):
                 entry["error"] = str(scores)
                 tqdm.write(f"bad video: {scores}")
+                bad += 1
             else:
                 entry["top5"] = top5(scores, names)
                 told = [f"  {guess['score']:6.3f}  {guess['class']}" for guess in entry["top5"]]
@@ -54,7 +56,9 @@ def main(config):
                     write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
-    print(f"{len(paths)} videos; predictions.jsonl in {output}")
+    if bad == len(paths):
+        raise UserError(f"none of the {bad} videos can be decoded")
+    print(f"{len(paths)} videos, {bad} of them bad; predictions.jsonl in {output}")
 
 
 def input_videos(path):

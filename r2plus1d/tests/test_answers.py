@@ -175,7 +175,7 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     for entry in answers[0][:3]:  # the same as in the evaluation
         row = by_id[entry["video"].rsplit("/", 1)[1]]
         assert entry["top5"][0]["score"] == pytest.approx(row.max(), abs=1e-6)
-    assert "8 videos; predictions.jsonl in" in capsys.readouterr().out
+    assert "8 videos, 1 of them bad; predictions.jsonl in" in capsys.readouterr().out
     config.data_loader.eval.dataset.seq = 3
     with pytest.raises(
         UserError, match=r"takes clips of \[2, 3, 4, 16, 16\], data_loader.eval makes \[2, 3, 3"
@@ -214,6 +214,7 @@ def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
         ("image_path", "", "name a video, a folder of videos or a .txt list"),
         ("image_path", "no.mp4", "no file or folder at no.mp4"),
         ("image_path", "{}", "no videos in"),
+        ("image_path", "{}/../text.mp4", "none of the 1 videos can be decoded"),
         ("render", "png", "infer.render must be gif, mp4 or none, not png"),
         ("pretrained_model", "no.ckpt", "no checkpoint at no.ckpt"),
         ("pretrained_model", "no.onnx", "no file at no.onnx"),
@@ -222,6 +223,7 @@ def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
 def test_mistakes_at_inference(config, kinetics, tmp_path, key, value, told):
     config.infer.image_path = str(kinetics / "test")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
     config.infer[key] = value.format(tmp_path / "empty")
     with pytest.raises(UserError, match=told):
         infer.main(config)

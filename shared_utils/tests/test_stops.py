@@ -126,6 +126,14 @@ def test_sigterm_in_the_last_step_of_an_epoch_does_not_wait_for_the_validation(t
     assert checkpoint.load(tmp_path / "net-1_4.ckpt")[1]["validated"] is False
 
 
+def test_sigterm_behind_the_saving_of_a_step_waits_for_the_next(tmp_path, monkeypatch):
+    job = make_run(section(tmp_path, save_checkpoint_epochs=0))
+    monkeypatch.setattr(job, "_tell_times", lambda epoch: job._leave(False))  # while it tells them
+    with pytest.raises(SystemExit, match="143"):
+        drive(job, STEPS + 1)
+    assert names(tmp_path) == ["net-2_1.ckpt"]
+
+
 def test_a_best_that_could_not_be_written_is_written_after_resuming(tmp_path, monkeypatch):
     real = checkpoint.save
 
@@ -159,10 +167,13 @@ def test_the_journal_of_a_resumed_run_has_every_step_once(tmp_path):
     assert any(path.name.startswith("events.out.tfevents") for path in (tmp_path / "net-log").iterdir())
 
 
-def test_the_journal_of_a_run_that_saved_no_state_stays(tmp_path):
-    drive(make_run(section(tmp_path)), 2)
-    assert (tmp_path / "net-log").is_dir() and names(tmp_path) == []
-    assert make_run(section(tmp_path)).prefix == "net_1"
+def test_the_journal_of_a_run_that_saved_no_state_stays(tmp_path, capsys):
+    job = make_run(section(tmp_path))
+    assert make_run(section(tmp_path)).prefix == "net"  # the first one has left nothing yet
+    job.note(loss=1.0)
+    assert "net" not in capsys.readouterr().out
+    assert make_run(section(tmp_path)).prefix == "net_1" and journal(tmp_path) == [{"step": 0, "loss": 1.0}]
+    assert "has runs already: the files of this one are net_1-*" in capsys.readouterr().out
 
 
 def test_what_a_lost_power_left_in_the_journal_is_passed_over(tmp_path):

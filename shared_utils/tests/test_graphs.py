@@ -1,0 +1,103 @@
+"""graphs: a kept training step is used again by the same run, and by no other."""
+
+import os
+import subprocess
+import sys
+from types import ModuleType, SimpleNamespace
+
+import mindspore as ms
+import pytest
+from ml_collections import ConfigDict
+
+from shared_utils import checkpoint, graphs
+from shared_utils.tests import toy_run
+
+# Rates are no part of the configuration here: the factor 2 stands for what a graph has as a constant.
+PROGRAM = """
+import sys
+import mindspore as ms
+from ml_collections import ConfigDict
+from shared_utils import graphs, training
+from shared_utils.tests import toy_run
+
+ms.set_context(mode=ms.GRAPH_MODE)
+folder, factor, resume = sys.argv[1:]
+toy_run.Loss.construct = lambda self, rows: (self.network(rows) - self.factor).square().mean()
+toy_run.Loss.factor = float(factor)
+config = ConfigDict({"train": {"resume": resume}, "factor": float(factor)})
+seen = graphs.KeptGraph(config, f"{folder}/graphs")
+toy_run.train(toy_run.section(folder, resume=resume), 0, seen)
+"""
+
+
+def run(folder, factor, resume=""):
+    """Train in a process of its own: what it told."""
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    words = [sys.executable, program, folder, str(factor), resume]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def weights(path):
+    return {name: tensor.asnumpy().tobytes() for name, tensor in checkpoint.load(path)[0].items()}
+
+
+def test_a_resumed_run_takes_the_graph_that_it_left_and_another_run_does_not(tmp_path):
+    run(tmp_path, 2.0)
+    (kept,) = tmp_path.glob("graphs/*/rank_0/graph_cache/*.mindir")
+    written, whole = kept.stat().st_mtime_ns, weights(tmp_path / "net-3_4.ckpt")
+    for state in ("2_4", "3_4"):
+        (tmp_path / f"net-{state}.ckpt").unlink()
+    assert "4 of 12 steps done" in run(tmp_path, 2.0, "auto")
+    assert weights(tmp_path / "net-3_4.ckpt") == whole
+    assert [*tmp_path.glob("graphs/*/rank_0/graph_cache/*.mindir")] == [kept]
+    assert kept.stat().st_mtime_ns == written  # compiled again, it would have been written again
+    kept.chmod(0o600)
+    kept.write_bytes(kept.read_bytes()[:1000])  # power lost
+    (tmp_path / "net-3_4.ckpt").unlink()
+    run(tmp_path, 2.0, "auto")
+    assert weights(tmp_path / "net-3_4.ckpt") == whole
+    told = run(tmp_path, 5.0)
+    assert len([*tmp_path.glob("graphs/*")]) == 2
+    assert float(told.split("loss is ")[1].split()[0]) > 15  # not the graph with the factor 2
+
+
+@pytest.fixture
+def given():
+    network = toy_run.build()[1]
+    return SimpleNamespace(train_network=network, train_dataset_element=(ms.ops.zeros((6, 5)),))
+
+
+def key(given, resume="", lr=0.1):
+    config = ConfigDict({"train": {"resume": resume, "lr": lr}})
+    return graphs.KeptGraph(config, "graphs").key(given)
+
+
+def test_the_key_tells_all_that_a_graph_depends_on(given, monkeypatch, tmp_path):
+    keys = [key(given), key(given, lr=0.2)]
+    assert key(given, resume="auto") == keys[0]
+    given.train_network.trainable_params()[0].requires_grad = False
+    keys.append(key(given))
+    given.train_dataset_element = (ms.ops.zeros((7, 5)),)
+    keys.append(key(given))
+    monkeypatch.setenv("MS_DEV_SOMETHING", "1")
+    keys.append(key(given))
+    monkeypatch.setattr(ms, "__version__", "2.7.3")
+    keys.append(key(given))
+    source = ModuleType("src.network")
+    source.__file__ = str(tmp_path / "network.py")
+    for text in ("a = 1\n", "a = 2\n"):
+        (tmp_path / "network.py").write_text(text)
+        monkeypatch.setitem(sys.modules, "src.network", source)
+        keys.append(key(given))
+    assert len(set(keys)) == len(keys) == 8
+
+
+def test_several_ranks_keep_nothing(given, monkeypatch, tmp_path):
+    monkeypatch.setattr(graphs, "ranks", lambda: (0, 2))
+    monkeypatch.setattr(ms, "set_context", lambda **keys: pytest.fail(f"{keys}"))
+    context = SimpleNamespace(original_args=lambda: given)
+    graphs.KeptGraph(ConfigDict({"train": {"resume": ""}}), tmp_path).on_train_step_begin(context)
