@@ -13,7 +13,10 @@ cd "$root"
 train() {
     echo "== 2/4 training; stopped with Ctrl-C, it goes on the next time"
     bash "$scripts"/run_standalone_train*.sh "$config"
-    best=$(ls -t "$root/$model/output/demo/$model"*-best.ckpt | head -n 1)
+    best=
+    for file in "$root/$model/output/demo/$model"*-best.ckpt; do
+        if [ -z "$best" ] || [ "$file" -nt "$best" ]; then best=$file; fi
+    done
 }
 
 few_shot() {

@@ -12,7 +12,7 @@ from shared_utils.video import SUFFIXES
 
 KINETICS400 = Path(__file__).with_name("kinetics400_labels.txt")  # alphabetical; ids are lines, from 0
 REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dataset.path; UCF101 is at https://"
-          "www.crcv.ucf.edu/data/UCF101.php, a synthetic one is made by python ci/synthetic_videos.py DIR")
+          "www.crcv.ucf.edu/data/UCF101.php, ci/synthetic_videos.py makes others, also in Kinetics' layout")
 
 # id: unique in the data set, "Class/v_Class_g01_c01"; path: a video file, or a folder of its frames as JPEG.
 Video = namedtuple("Video", "id path label")
@@ -137,7 +137,7 @@ def labelled(root, kind, split, classes, chosen="1"):
     else:
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
     if len(labels) != classes:
-        raise UserError(f"{root} has {len(labels)} classes, but model.num_classes is {classes}")
+        raise UserError(f"{root} has {len(labels)} classes, but the configuration says {classes}")
     return videos, missing, labels
 
 

@@ -39,6 +39,8 @@ class LabelledVideos:
     def __init__(self, section, classes):
         """`section`: data_loader.train or data_loader.eval; `classes`: of the network. Raises UserError."""
         self.reader, data = ClipReader(section), section.dataset
+        if data.split == "val" and data.type in ("UCF101", "HMDB51"):
+            print(f"note: {data.type} has no validation list, its test list is taken for val", flush=True)
         listed = hmdb51 if data.type == "HMDB51" else datasets.labelled
         self.videos, missing, self.labels = listed(data.path, data.type, data.split, classes, data.list)
         self.names = sorted(self.labels, key=self.labels.get)
