@@ -137,7 +137,7 @@ def labelled(root, kind, split, classes, chosen="1"):
     else:
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
     if len(labels) != classes:
-        raise UserError(f"{root} has {len(labels)} classes, but the configuration says {classes}")
+        raise UserError(f"{root} has {len(labels)} classes, but num_classes is {classes}")
     return videos, missing, labels
 
 

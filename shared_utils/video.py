@@ -69,7 +69,10 @@ def write_picture(path, clip, lines, fps=8, height=192):
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     with whole(path) as temporary:
-        imageio.mimsave(temporary, frames, **options)
+        if options["format"] == "GIF":  # of which a full disk would bring a traceback when it is closed
+            temporary.write_bytes(imageio.mimsave("<bytes>", frames, **options))
+        else:
+            imageio.mimsave(temporary, frames, **options)
 
 
 def _read(path, choose, decoder="any", each=None, jpegs=None):

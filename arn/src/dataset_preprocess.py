@@ -81,7 +81,11 @@ def check_lists(source, output):
     if not lists.is_dir():
         print(f"no official lists in {source}: their videos were not checked")
         return
-    shutil.copytree(lists, Path(output) / lists.name, dirs_exist_ok=True)
+    try:
+        shutil.copytree(lists, Path(output) / lists.name, dirs_exist_ok=True)
+    except OSError as error:
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # of the first file
+        raise UserError(f"cannot copy {lists} to {output}: {reason}") from None
     for split in ("train", "test"):
         if (lists / f"{split}list01.txt").is_file():
             videos, missing, _ = ucf101(source, split)

@@ -139,7 +139,11 @@ def preprocess(source, output, short_size, quality, workers):
         raise UserError(f"no videos in {source}: one folder for each class is expected")
     lists = source / "ucfTrainTestlist"
     if lists.is_dir():
-        shutil.copytree(lists, output / lists.name, dirs_exist_ok=True)
+        try:
+            shutil.copytree(lists, output / lists.name, dirs_exist_ok=True)
+        except OSError as error:
+            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # of the first file
+            raise UserError(f"cannot copy {lists} to {output}: {reason}") from None
     else:
         print(f"no official lists in {source}: training needs ucfTrainTestlist there")
     todo = [path for path in paths if not (output / video_id(path)).is_dir()]
