@@ -41,7 +41,7 @@ def load_weights(network, path, replace=()):
     """Load all of the network's parameters from the checkpoint `path`; returns the checkpoint's facts.
     Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
     values. The optimizer's state in the file is passed over. Raises UserError with the missing, unexpected
-    and wrongly shaped tensors, the first 20 of them."""
+    and wrongly shaped tensors, the first 40 of them."""
     tensors, facts = load(path)
     wanted = {parameter.name: parameter for parameter in network.get_parameters()
               if not parameter.name.startswith(tuple(replace))}
@@ -60,8 +60,8 @@ def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this networ
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
-        more = "; ..." if len(faults) > 20 else ""
-        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults[:20])}{more}")
+        more = "; ..." if len(faults) > 40 else ""
+        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults[:40])}{more}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
 

@@ -131,8 +131,9 @@ def _fitting(known, values, source):
         old = known[key]
         if not _fits(old, value):
             raise UserError(f"{key} in {source} must be {_kind(old)}, not {_kind(value)} ({value!r})")
-        if type(old) in (int, float) and not 0 <= value < 2**63:
-            fault = "is too large" if value >= 2**63 else f"must not be negative, and is {value}"
+        limit = {int: 2**63, float: 10**308}.get(type(old))
+        if limit and not 0 <= value < limit:
+            fault = "is too large" if value >= limit else f"must not be negative, and is {value}"
             raise UserError(f"{key} in {source} {fault}")
         yield key, float(value) if type(old) is float else value
 
