@@ -80,7 +80,7 @@ def main(config):
     progress = training.Progress(job, config.train.log_steps, clips)
     manager = FixedLossScaleManager(scale, drop_overflow_update=False)
     model = Model(loss, optimizer=optimizer, loss_scale_manager=manager)
-    kept = graphs.KeptGraph(config, job.log.parent / "graphs")
+    kept = graphs.KeptGraph(config, job.folder / "graphs")
     with samples.errors():
         model.train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
 

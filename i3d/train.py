@@ -46,7 +46,7 @@ def main(config):
         return
     rows, samples = data.batches(job.step)
     progress = training.Progress(job, section.log_steps, data.clips * ranks)
-    kept = graphs.KeptGraph(config, job.log.parent / "graphs")
+    kept = graphs.KeptGraph(config, job.folder / "graphs")
     with samples.errors():
         Model(step).train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
 

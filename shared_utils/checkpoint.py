@@ -1,5 +1,4 @@
 """Checkpoints: written whole or not at all, read with every tensor accounted for."""
-import itertools
 import json
 import os
 import re
@@ -70,18 +69,6 @@ def place(path):
     """(prefix of its run, epoch, step) of a state prefix-epoch_step.ckpt; None of another file."""
     found = re.fullmatch(r"(.+)-(\d+)_(\d+)", path.stem)
     return found and (found[1], int(found[2]), int(found[3]))
-
-
-def free_prefix(folder, prefix):
-    """The first of prefix, prefix_1, ... of which no run has left more than an empty journal in `folder`."""
-
-    def left(name):
-        journal = Path(folder) / f"{name}-log" / "metrics.jsonl"
-        empty = journal.is_file() and journal.stat().st_size == 0
-        return not all(empty and path == journal.parent for path in Path(folder).glob(f"{name}-*"))
-
-    names = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
-    return next(name for name in names if not left(name))
 
 
 def newest(folder, prefix):

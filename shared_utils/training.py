@@ -1,5 +1,6 @@
 """The running of a job: progress, the state that a run resumes from, what it leaves to read."""
 import contextlib
+import itertools
 import json
 import math
 import re
@@ -68,46 +69,50 @@ class Run(Callback):
 
     def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None,
                  rank=0, averaged=contextlib.nullcontext, bad=None):
-        """`section`: the YAML's train; `trained`: the loss cell around `network`; `labels`: {class name: id};
-        `validate`: function to (score, text), the higher the better, or None; `averaged`: context in which
-        the network has the weights to validate and keep; `bad`: the BadVideos. Raises UserError."""
+        """`section`: the YAML's train; `trained`: the loss around `network`; `labels`: {class: id};
+        `validate`: to (score, text), the higher the better, or None; `averaged`: context in which the network
+        has the weights to validate and keep; `bad`: the BadVideos. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
         self.validate, self.averaged, self.labels, self.rank, self.bad = validate, averaged, labels, rank, bad
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
         self.step, self.best, self.kept, self.validated = 0, None, [], True
         self.validating = self.asked_to_stop = False
         self.folder = writable_folder(section.ckpt_path)
-        self.prefix = checkpoint.free_prefix(self.folder, prefix)
+        numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
+        self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
         if section.resume:
             self._resume(prefix)
-        if rank == 0 and self.step == 0 and self.prefix != prefix:
+        if (rank, self.step) == (0, 0) and self.prefix != prefix:
             print(f"{self.folder} has runs already: the files of this one are {self.prefix}-*", flush=True)
         steps = gathered(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
         if set(steps) != {self.step}:
             raise UserError(f"the ranks begin at steps {steps}: each host needs the states of {self.folder}")
         self.log = self.folder / f"{self.prefix}-log" / "metrics.jsonl"
-        if rank == 0:  # what came after the state that is resumed from will come again
-            rows = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        if rank == 0 and self.log.exists():  # what came after the state that is resumed from will come again
+            rows = self.log.read_text(errors="replace").splitlines()
             kept = (re.fullmatch(r'{"step": (\d+)\b.*}', row) for row in rows)  # not what lost power cut
             rows = [row[0] for row in kept if row and int(row[1]) <= self.step]
-            write_text(writable_folder(self.log.parent) / self.log.name, "".join(f"{row}\n" for row in rows))
-            try:
-                self.board = SummaryWriter(str(self.log.parent), purge_step=self.step + 1)
-            except OSError as error:  # its queue wants room in /dev/shm
-                self.board = SummaryWriter(write_to_disk=False)
-                print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
-        self.mark, self.seconds = time.perf_counter(), Counter()
+            write_text(self.log, "".join(f"{row}\n" for row in rows))
+        self.mark, self.seconds, self.first, self.board = time.perf_counter(), Counter(), self.step, None
         if self.validate and not self.validated:
             self._validate()
+
+    def _scalars(self):
+        try:
+            return SummaryWriter(str(self.log.parent), purge_step=self.first + 1)
+        except OSError as error:  # its queue wants room in /dev/shm
+            print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
+            return SummaryWriter(write_to_disk=False)
 
     def note(self, **numbers):
         """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""
         if self.rank == 0:
             try:
-                with open(self.log, "a", encoding="utf-8") as file:
+                with open(writable_folder(self.log.parent) / self.log.name, "a", encoding="utf-8") as file:
                     file.write(json.dumps({"step": self.step, **numbers}) + "\n")
             except OSError as error:
                 raise UserError(f"cannot write {self.log}: {error.strerror}") from None
+            self.board = self.board or self._scalars()
             for name, number in numbers.items():
                 self.board.add_scalar(name, number, self.step)
 
@@ -120,8 +125,7 @@ class Run(Callback):
         return max(0, math.ceil((self.total_steps - self.step) / self.steps_per_epoch))
 
     def on_train_begin(self, run_context):
-        # A step that is under way ends first, a validation does not.
-        signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))
+        signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))  # a step ends first
 
     def on_train_step_begin(self, run_context):
         self.step += 1
@@ -133,7 +137,6 @@ class Run(Callback):
         last, ended = self.step == self.total_steps, step == self.steps_per_epoch
         def due(count, every):
             return last or (every > 0 and count % every == 0)
-
         if ranks()[1] > 1 and (ended or due(self.step, section.save_checkpoint_steps)):
             self._share_statistics()
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
@@ -156,8 +159,7 @@ class Run(Callback):
         state = {**self.trained.parameters_dict(), **self.optimizer.parameters_dict()}
         return {name: parameter for name, parameter in state.items() if name != "learning_rate"}
 
-    def _share_statistics(self):
-        """What norms have gathered, each rank of its own clips, becomes the mean of the ranks."""
+    def _share_statistics(self):  # what each rank's norms have gathered becomes the mean of the ranks
         for name, parameter in self.state().items():
             if "moving_" in name:
                 parameter.set_data(ms.Tensor(gathered(parameter.asnumpy()[None], ranks()[1]).mean(axis=0)))
@@ -169,8 +171,7 @@ class Run(Callback):
     def _tell_times(self, epoch):
         total = sum(self.seconds.values())
         shares = {name: seconds / total for name, seconds in self.seconds.items()}
-        told = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        tqdm.write(f"epoch: {epoch}, {total:.1f} s: {told}")
+        tqdm.write(f"epoch: {epoch}, {total:.1f} s: " + ", ".join(f"{on} {shares[on]:.1%}" for on in shares))
         bad = {"bad_videos": len(self.bad.paths) + self.bad.missing} if self.bad else {}
         self.note(epoch=epoch, **{f"share_{name}": share for name, share in shares.items()}, **bad)
         self.seconds.clear()
@@ -179,8 +180,8 @@ class Run(Callback):
         self.asked_to_stop = True
         if now:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
-            epoch, step = self.position()
-            tqdm.write(f"stopped by SIGTERM after epoch {epoch} step {step}, resume=auto goes on")
+            place = "epoch {} step {}".format(*self.position())
+            tqdm.write(f"stopped by SIGTERM after {place}, resume=auto goes on")
             sys.exit(143)
 
     def _validate(self):
@@ -230,7 +231,6 @@ class Run(Callback):
         checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
 
     def _resume(self, prefix):
-        """Go on from the state `train.resume`: a path, or auto for the newest in the folder, if any."""
         found = checkpoint.newest(self.folder, prefix) if self.section.resume == "auto" else (
             Path(self.section.resume), *checkpoint.load(self.section.resume))
         if found is None:

@@ -52,7 +52,7 @@ def main(config):
         print(f"nothing to train: all {config.num_epochs} epochs are done")
         return
     rows, samples = data.batches(job.step)
-    kept = graphs.KeptGraph(config, job.log.parent / "graphs")
+    kept = graphs.KeptGraph(config, job.folder / "graphs")
     callbacks = [kept, training.Progress(job, config.log_steps, data.clips * ranks), job]
     model = Model(network, loss, optimizer)
     with samples.errors():
