@@ -52,19 +52,9 @@ def horizontal_flip(clip, rng, prob=0.5):
     return out
 
 
-def rescale(clip, rng, rescale=1 / 255, shift=0.0):
-    """clip * rescale + shift, as float32."""
-    return clip * np.float32(rescale) + np.float32(shift)
-
-
 def to_tensor(clip, rng):
     """(T, H, W, C) of 0 to 255 -> (C, T, H, W) float32 of -1 to 1."""
-    return reorder(clip, rng, (3, 0, 1, 2)) * np.float32(2 / 255) - np.float32(1)
-
-
-def reorder(clip, rng, order):
-    """Transpose the axes; [3, 0, 1, 2] makes (C, T, H, W) of (T, H, W, C)."""
-    return np.ascontiguousarray(clip.transpose(order))  # 20 times as fast for what follows
+    return BY_NAME["VideoReOrder"](clip, rng, (3, 0, 1, 2)) * np.float32(2 / 255) - np.float32(1)
 
 
 def normalize(clip, rng, mean, std):
@@ -78,15 +68,14 @@ def normalize(clip, rng, mean, std):
     return (clip - mean) / std
 
 
-def reshape(clip, rng, shape):
-    """Reshape as numpy does; -1 once for the rest."""
-    return clip.reshape(shape)
-
-
 BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "VideoRandomCrop": random_crop,
            "VideoCenterCrop": center_crop, "VideoRandomHorizontalFlip": horizontal_flip,
-           "VideoRescale": rescale, "VideoToTensor": to_tensor, "VideoReOrder": reorder,
-           "VideoNormalize": normalize, "VideoReshape": reshape}
+           "VideoToTensor": to_tensor, "VideoNormalize": normalize,
+           "VideoRescale": lambda clip, rng, rescale=1 / 255, shift=0.0: (
+               clip * np.float32(rescale) + np.float32(shift)),
+           # A contiguous array is 20 times as fast for what follows.
+           "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),
+           "VideoReshape": lambda clip, rng, shape: clip.reshape(shape)}
 BY_SHADE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 
 
