@@ -1,7 +1,5 @@
 """Few-shot accuracy on unseen classes: python eval.py -c FILE.yaml [--section.key=value ...]."""
 
-from pathlib import Path
-
 from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
@@ -25,7 +23,7 @@ def main(config):
 
     network = ARN(**config.model)
     load_weights(network, section.pretrained_model)
-    trained_on = classes_trained_on(section.pretrained_model) & set(videos.names)
+    trained_on = set(read_label_map(section.pretrained_model)) & set(videos.names)
     if trained_on:
         print(
             f"note: {len(trained_on)} of these {len(videos.names)} classes were trained on "
@@ -73,14 +71,8 @@ def main(config):
         "seed": config.seed,
         "results": results,
     }
-    metrics.write_results(Path(output) / "results.json", told, section.pretrained_model)
+    metrics.write_results(output / "results.json", told, section.pretrained_model)
     print({f"{name}_Accuracy": round(result["accuracy"], 4) for name, result in results.items()})
-
-
-def classes_trained_on(checkpoint):
-    """Class names of the label map beside a checkpoint; none beside a converted one, which has no map."""
-    path = Path(checkpoint).with_suffix(".labels.json")
-    return set(read_label_map(path)) if path.exists() else set()
 
 
 if __name__ == "__main__":

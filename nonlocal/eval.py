@@ -5,7 +5,7 @@ import numpy as np
 from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
-from shared_utils.datasets import check_label_map, label_map_of
+from shared_utils.datasets import check_labels, read_label_map
 from src.build import build
 from src.dataset import LabelledVideos
 from src.evaluation import probabilities
@@ -21,8 +21,8 @@ def main(config):
     network = build(config)
     mixed_precision(network, config.train.amp_level)  # as validation in training did
     load_weights(network, section.pretrained_model)
-    if (kept := label_map_of(section.pretrained_model)).exists():
-        check_label_map(kept, videos.labels)
+    if kept := read_label_map(section.pretrained_model):
+        check_labels(f"the label map of {section.pretrained_model}", kept, videos.labels)
 
     scores = probabilities(network, videos, section)
     if rank:  # the first one tells

@@ -8,7 +8,7 @@ import numpy as np
 from shared_utils import device, exporting
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
-from shared_utils.datasets import label_map_of, read_label_map, write_label_map
+from shared_utils.datasets import read_label_map, write_label_map
 from src.build import build
 
 
@@ -24,8 +24,8 @@ def main(config):
     load_weights(network, section.pretrained_model)
     clips = exporting.smooth_clips(np.random.default_rng(config.seed), section.batch_size, shape)
     path, proof = exporting.export(network, [clips], section.file_name, section.file_format)
-    if (labels := label_map_of(section.pretrained_model)).exists():
-        write_label_map(label_map_of(path), read_label_map(labels))
+    if labels := read_label_map(section.pretrained_model):
+        write_label_map(path, labels)
     print(f"{proof}; clips {list(clips.shape)}")
 
 

@@ -17,7 +17,7 @@ from shared_utils import device
 from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
-from shared_utils.datasets import KINETICS400, label_map_of, read_label_map, read_lines, video_files
+from shared_utils.datasets import KINETICS400, read_label_map, read_lines, video_files
 from shared_utils.exporting import load_exported
 from shared_utils.metrics import writable_folder
 from shared_utils.video import SUFFIXES, VideoError, write_picture
@@ -89,8 +89,7 @@ def input_videos(path):
 
 def class_names(path, classes):
     """Class names by id: the label map's beside the file, else Kinetics-400's for 400, else numbers."""
-    if label_map_of(path).exists():
-        labels = read_label_map(label_map_of(path))
+    if labels := read_label_map(path):
         return sorted(labels, key=labels.get)
     return read_lines(KINETICS400) if classes == 400 else [f"class {label}" for label in range(classes)]
 

@@ -18,13 +18,13 @@ REMEDY = ("name yours by data_loader.train.dataset.path and data_loader.eval.dat
 Video = namedtuple("Video", "id path label")
 
 
-def video_files(folder):
-    """Paths of the videos in one folder, sorted: files with a known suffix, folders of JPEG frames."""
+def video_files(folder, suffixes=SUFFIXES):
+    """Paths of the videos in one folder, sorted: files with one of the suffixes, folders of JPEG frames."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and (
                 any(name.endswith(".jpg") for name in os.listdir(entry.path)) if entry.is_dir() else
-                entry.name.lower().endswith(SUFFIXES)))  # a link to nowhere is a bad video
+                entry.name.lower().endswith(suffixes)))  # a link to nowhere is a bad video
     except OSError as error:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from None
 
@@ -32,7 +32,8 @@ def video_files(folder):
 def video_id(path):
     """"Class/name" of a video's path, the same for the file and for the folder of its frames."""
     path = Path(path)
-    return f"{path.parent.name}/{path.stem if path.suffix.lower() in SUFFIXES else path.name}"
+    name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return f"{path.parent.name}/{name}" if path.parent.name else name
 
 
 def read_lines(path):
@@ -47,44 +48,34 @@ def read_lines(path):
     return lines
 
 
-def ucf101_labels(root):
-    """{class: id} of UCF101 from ucfTrainTestlist/classInd.txt, whose ids begin with 1; ours with 0."""
-    labels = {}
-    for line in read_lines(Path(root) / "ucfTrainTestlist" / "classInd.txt"):
+def ucf101(root, split, chosen="1"):
+    """([Video], names not on disk, {class: id}) of UCF101's official list `chosen` (1 to 3) of train or test,
+    or of a list of that form at the path `chosen`. Ids are classInd.txt's, less 1. Raises UserError."""
+    lists, labels = Path(root) / "ucfTrainTestlist", {}
+    for line in read_lines(lists / "classInd.txt"):
         number, _, name = line.partition(" ")
         if not number.isdigit() or not name:
             raise UserError(f"classInd.txt of {root}: {line!r} is not `<number> <class>`")
         labels[name.strip()] = int(number) - 1
     if sorted(labels.values()) != list(range(len(labels))):
         raise UserError(f"classInd.txt of {root} must number its {len(labels)} classes from 1, each once")
-    return labels
+    own = lists / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
+    rows = [re.sub(r" \d+$", "", line) for line in read_lines(own if chosen.isdigit() else chosen)]
+    return on_disk(root, split, [(Path(row).parent.name, row, Path(root, row)) for row in rows], labels)
 
 
-def ucf101(root, split, chosen="1"):
-    """([Video], names not on disk, {class: id}) of UCF101's official list `chosen` (1 to 3) of train or test.
-
-    `chosen` may be the path of a list of the same form. The label is classInd.txt's for the folder. Raises
-    UserError."""
-    labels = ucf101_labels(root)
-    own = Path(root) / "ucfTrainTestlist" / f"{'test' if split == 'val' else split}list{chosen:0>2}.txt"
-    rows = [Path(re.sub(r" \d+$", "", line)) for line in read_lines(own if chosen.isdigit() else chosen)]
-    return on_disk(root, split, [(row.parent.name, row) for row in rows], labels)
-
-
-def on_disk(root, split, rows, labels, places=None):
-    """([Video], names not on disk, labels) of rows (class, path below `root`): files, or folders of frames.
-    `places`: {video id: where the video is} of rows (class, video id), in place of that."""
+def on_disk(root, split, rows, labels):
+    """([Video], names not on disk, labels) of rows (class, name, path of a file, or folder of its frames).
+    Raises UserError where there is none."""
     videos, missing = [], []
-    for name, row in rows:
-        path = Path(root, row) if places is None else places.get(row)
-        if places is None and not path.is_file():
-            path = path.with_suffix("")
-        if path is None or not path.exists():
-            missing.append(str(row))
+    for name, row, file in rows:
+        path = file if file.exists() else file.with_suffix("")
+        if not path.exists():
+            missing.append(row)
         elif name not in labels:
             raise UserError(f"{row} of the {split} list: classInd.txt has no class {name}")
         else:
-            videos.append(Video(video_id(path) if places is None else row, path, labels[name]))
+            videos.append(Video(video_id(row), path, labels[name]))
     if not videos:
         raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
     return videos, missing, labels
@@ -103,7 +94,7 @@ def kinetics400_rows(path):
         raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
 
 
-def kinetics400(root, split, classes=400, chosen="1"):
+def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
     """([Video], names not on disk, {class: id}) of kinetics-400_<split>.csv, or of the csv file `chosen`.
     Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
     alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list, or where
@@ -121,17 +112,19 @@ def kinetics400(root, split, classes=400, chosen="1"):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "
                         "model.num_classes is 400 for Kinetics-400's, else the count of the training list")
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
-    there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
-    return on_disk(root, split, rows, labels, there)
+    files = [path for folder in folders for path in video_files(folder, suffixes)]
+    there = {path.stem if path.suffix.lower() in suffixes else path.name: path for path in files}
+    rows = [(name, stem, there.get(stem, root / split / stem)) for name, stem in rows]
+    return on_disk(root, split, rows, labels)
 
 
-def labelled(root, kind, split, classes, chosen="1"):
+def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
     """([Video], names not on disk, {class: id}) of a data set by the name that the YAML files use. Raises
     UserError, also where the classes are not `classes`."""
     if not Path(root).is_dir():
         raise UserError(f"no {kind} data set at {root}: {REMEDY}")
     if kind in ("Kinetic400", "Kinetics400"):
-        videos, missing, labels = kinetics400(root, split, classes, chosen)
+        videos, missing, labels = kinetics400(root, split, classes, chosen, suffixes)
     elif kind == "UCF101":
         videos, missing, labels = ucf101(root, split, chosen)
     else:
@@ -141,27 +134,23 @@ def labelled(root, kind, split, classes, chosen="1"):
     return videos, missing, labels
 
 
-def write_label_map(path, labels):
-    """Write {class: id} as JSON, to stand beside a checkpoint, whole or not at all. Raises UserError."""
-    write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
-
-
 def label_map_of(path):
     """Where the label map of a checkpoint or of an exported file is kept."""
     return Path(path).with_suffix(".labels.json")
 
 
+def write_label_map(path, labels):
+    """Write {class: id} as JSON beside the checkpoint `path`, whole or not at all. Raises UserError."""
+    write_text(label_map_of(path), json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
+
+
 def read_label_map(path):
-    """{class: id} from the file `path`. Raises UserError."""
+    """{class: id} from beside the checkpoint `path`, empty where there is none. Raises UserError."""
+    path = label_map_of(path)
     try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the label map {path}: {error}") from None
-
-
-def check_label_map(path, labels):
-    """Raise UserError where the label map in the file `path` is not `labels`, with the first difference."""
-    check_labels(f"the label map {path}", read_label_map(path), labels)
 
 
 def check_labels(source, kept, labels):

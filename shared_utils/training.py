@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
-from shared_utils.datasets import check_label_map, label_map_of, write_label_map
+from shared_utils.datasets import check_labels, label_map_of, read_label_map, write_label_map
 from shared_utils.device import gathered, ranks
 from shared_utils.metrics import writable_folder, write_text
 
@@ -186,13 +186,22 @@ class Run(Callback):
 
     def _validate(self):
         """Keep the best. What ends it on the way, SIGTERM or an error, costs no step: the state is saved."""
-        best, self.validated = self.best, False
+        best, self.validated, epoch = self.best, False, self.position()[0]
         try:
             if self.asked_to_stop:
                 self._leave(True)
-            self._keep_best(self.position()[0])
+            with self.averaged():
+                self.validating = True
+                score, text = self.validate()
+                self.validating = False
+                tqdm.write(f"epoch: {epoch}, validation {text}")
+                self.note(epoch=epoch, validation=score)
+                if best is None or score > best:
+                    self.best = score
+                    if self.rank == 0:
+                        self._save(f"{self.prefix}-best", self.network.parameters_dict())
         except (UserError, SystemExit, OSError):
-            self.best = best
+            self.best, self.validating = best, False
             if self.rank == 0:
                 self._save_state()
             raise
@@ -209,26 +218,13 @@ class Run(Callback):
             for path in (old, label_map_of(old)):
                 path.unlink(missing_ok=True)
 
-    def _keep_best(self, epoch):
-        with self.averaged():
-            try:
-                self.validating = True
-                score, text = self.validate()
-            finally:
-                self.validating = False
-            tqdm.write(f"epoch: {epoch}, validation {text}")
-            self.note(epoch=epoch, validation=score)
-            if self.best is None or score > self.best:
-                self.best = score
-                if self.rank == 0:
-                    self._save(f"{self.prefix}-best", self.network.parameters_dict())
-
     def _save(self, name, parameters):
         facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,
                  "prefix": self.prefix, "kept": self.kept, "weights": list(self.network.parameters_dict()),
                  "validated": self.validated}
-        write_label_map(label_map_of(self.folder / f"{name}.ckpt"), self.labels)
-        checkpoint.save(self.folder / f"{name}.ckpt", parameters, facts)
+        path = self.folder / f"{name}.ckpt"
+        write_label_map(path, self.labels)
+        checkpoint.save(path, parameters, facts)
 
     def _resume(self, prefix):
         found = checkpoint.newest(self.folder, prefix) if self.section.resume == "auto" else (
@@ -240,7 +236,7 @@ class Run(Callback):
         checkpoint.assign(state, tensors, path, sorted(set(tensors) - set(state)), "state of this run")
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
-        check_label_map(label_map_of(path), self.labels)
+        check_labels(f"the label map of {path}", read_label_map(path), self.labels)
         self.step, self.validated = facts["global_step"], facts.get("validated", True) or not self.validate
         states = [*filter(None, map(checkpoint.place, self.folder.glob(f"{facts['prefix']}-[0-9]*_*.ckpt")))]
         own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states

@@ -42,17 +42,29 @@ class VideoError(UserError):
 def probe(path):
     """Info(frames, height, width) of a video; frames counts what can be decoded, whatever the header says.
     Raises VideoError."""
-    clip, count = _read(path, lambda frames: np.array([0, frames - 1]))
-    return Info(count, *clip.shape[1:3])
+    counts = []
+    clip = decode(path, lambda count: counts.append(count) or [0, count - 1])
+    return Info(counts[-1], *clip.shape[1:3])
 
 
-def decode(path, indices, decoder="any", each=None, jpegs=None):
+def decode(path, indices, each=None, jpegs=None):
     """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
     `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
-    opens the file once. `decoder` forces "decord" or "ffmpeg"; `each` is applied to every frame (H, W, 3) as
-    soon as it is there; `jpegs` are the frames as JPEG files' bytes, where it is not `path` that has them.
-    Raises VideoError for an unreadable file, and for an index beyond its end."""
-    return _read(path, indices if callable(indices) else lambda frames: indices, decoder, each, jpegs)[0]
+    opens the file once. `each` is applied to every frame (H, W, 3) as soon as it is there; `jpegs` are the
+    frames as JPEG files' bytes, where it is not `path` that has them. Raises VideoError for an unreadable
+    file, and for an index beyond its end."""
+    choose = indices if callable(indices) else lambda count: indices
+    path, reasons, readers = Path(path), [], {"decord: ": _read_decord, "ffmpeg: ": _read_ffmpeg}
+    if jpegs is not None or path.is_dir():
+        readers = {"": partial(_read_jpegs, jpegs=jpegs)}
+    elif not path.is_file():
+        raise VideoError(path, "no such file")
+    for name, read in readers.items():
+        try:
+            return read(path, choose, each or np.asarray)
+        except _Refused as error:
+            reasons.append(f"{name}{error}")
+    raise VideoError(path, "; ".join(reasons))
 
 
 def write_picture(path, clip, lines, fps=8, height=192):
@@ -66,31 +78,10 @@ def write_picture(path, clip, lines, fps=8, height=192):
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
               for frame in clip]
-    options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
-        "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    with whole(path) as temporary:
-        if options["format"] == "GIF":  # of which a full disk would bring a traceback when it is closed
-            temporary.write_bytes(imageio.mimsave("<bytes>", frames, **options))
-        else:
-            imageio.mimsave(temporary, frames, **options)
-
-
-def _read(path, choose, decoder="any", each=None, jpegs=None):
-    """((T, H, W, 3) frames, frame count) by the first decoder that manages."""
-    path, each, reasons = Path(path), each or np.asarray, []
-    readers = {"decord": _read_decord, "ffmpeg": _read_ffmpeg}
-    pictures = jpegs is not None or path.is_dir()
-    if pictures:
-        readers = {decoder: partial(_read_jpegs, jpegs=jpegs)}
-    elif not path.is_file():
-        raise VideoError(path, "no such file")
-    for name, read in readers.items():
-        if decoder in ("any", name):
-            try:
-                return read(path, choose, each)
-            except _Refused as error:
-                reasons.append(str(error) if pictures else f"{name}: {error}")
-    raise VideoError(path, "; ".join(reasons))
+    options = {"format": ".gif", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
+        "format": ".mp4", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    with whole(path) as temporary:  # on a full disk imageio would leave a traceback
+        temporary.write_bytes(imageio.mimsave("<bytes>", frames, **options))
 
 
 class _Refused(Exception):
@@ -111,7 +102,7 @@ def _read_decord(path, choose, each):
         skips = ordered or len(reader.get_key_indices()) < 2
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
         if ordered and each is np.asarray:  # fewer copies; an error for a rotated video
-            return reader.get_batch(wanted).asnumpy(), count
+            return reader.get_batch(wanted).asnumpy()
         for index in np.unique(wanted if ordered else np.append(wanted, [count - 2, count - 1])):
             if skips and index > position:
                 reader.skip_frames(int(index - position))
@@ -128,7 +119,7 @@ def _read_decord(path, choose, each):
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
     if not ordered and np.array_equal(before, last):
         raise _Refused("perhaps fewer frames than the header has")
-    return np.stack([frames[index] for index in wanted]), count
+    return np.stack([frames[index] for index in wanted])
 
 
 def _read_ffmpeg(path, choose, each):
@@ -144,7 +135,7 @@ def _read_ffmpeg(path, choose, each):
     if not data or len(data) != len(wanted) * (len(header) + height * width * 3):
         raise _Refused("the stream ends early")
     frames = np.frombuffer(data, np.uint8).reshape(len(wanted), -1)[:, len(header):]
-    return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()], count
+    return np.stack([each(frame.reshape(height, width, 3)) for frame in frames])[places.ravel()]
 
 
 def _ffmpeg(path, filters, *output):
@@ -181,18 +172,16 @@ def _read_jpegs(path, choose, each, jpegs):
         frames[index] = each(frame)
     if len({frame.shape for frame in frames.values()}) > 1:
         raise _Refused("the frame size changes")
-    return np.stack([frames[index] for index in wanted]), len(names)
+    return np.stack([frames[index] for index in wanted])
 
 
 def _content(path):
     # Python's own file objects give up the interpreter's lock twice as often, and threads wait for it.
-    file, data = os.open(path, os.O_RDONLY), b""
+    file = os.open(path, os.O_RDONLY)
     try:
-        while more := os.read(file, 2**16):
-            data += more
+        return os.read(file, os.fstat(file).st_size)
     finally:
         os.close(file)
-    return data
 
 
 def _within(indices, count):

@@ -5,7 +5,7 @@ import numpy as np
 from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
-from shared_utils.datasets import check_label_map, label_map_of
+from shared_utils.datasets import check_labels, read_label_map
 from src import settings
 from src.dataset import LabelledVideos
 from src.evaluation import probabilities
@@ -21,8 +21,8 @@ def main(config):
 
     network = settings.build(config)
     load_weights(network, path)
-    if (kept := label_map_of(path)).exists():
-        check_label_map(kept, videos.labels)
+    if kept := read_label_map(path):
+        check_labels(f"the label map of {path}", kept, videos.labels)
 
     scores = probabilities(network, videos, config.eval_batch_size)
     if rank:  # the first one tells

@@ -8,7 +8,7 @@ import numpy as np
 from shared_utils import device, exporting
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
-from shared_utils.datasets import label_map_of, read_label_map, write_label_map
+from shared_utils.datasets import read_label_map, write_label_map
 from src import settings
 from src.modelarts import online
 
@@ -25,8 +25,8 @@ def main(config):
     shape = (config.T, 3 * config.N, config.target_size, config.target_size)
     clips = exporting.smooth_clips(np.random.default_rng(config.seed), config.export_batch_size, shape)
     path, proof = exporting.export(network, [clips], config.file_name, config.file_format)
-    if (labels := label_map_of(source)).exists():
-        write_label_map(label_map_of(path), read_label_map(labels))
+    if labels := read_label_map(source):
+        write_label_map(path, labels)
     print(f"{proof}; super-images {list(clips.shape)}")
 
 

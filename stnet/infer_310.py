@@ -15,7 +15,7 @@ from tqdm import tqdm
 from shared_utils import device, exporting
 from shared_utils.clips import ahead
 from shared_utils.config import UserError, run
-from shared_utils.datasets import check_label_map, label_map_of
+from shared_utils.datasets import check_labels, read_label_map
 from shared_utils.metrics import writable_folder
 from shared_utils.video import VideoError
 from src import settings
@@ -43,8 +43,8 @@ def main(config):
 def preprocess(config, folder, path):
     """Write the super-images (1, T, 3N, H, W) of each video of eval_split to `folder`. Raises UserError."""
     videos = LabelledVideos(config, config.eval_split)
-    if (kept := label_map_of(path)).exists():
-        check_label_map(kept, videos.labels)
+    if kept := read_label_map(path):
+        check_labels(f"the label map of {path}", kept, videos.labels)
     (folder / LIST).unlink(missing_ok=True)  # without it the folder is not whole
 
     def write(item):

@@ -26,7 +26,7 @@ def hmdb51(root, kind, split, classes, chosen="1"):
     rows = [(name, line.rpartition(" ")) for path, name in zip(lists, labels) for line in read_lines(path)]
     use = "1" if split == "train" else "2"
     rows = [(name, f"{name}/{file.strip()}") for name, (file, _, number) in rows if number == use]
-    return datasets.on_disk(root, split, rows, labels)
+    return datasets.on_disk(root, split, [(name, row, Path(root, row)) for name, row in rows], labels)
 
 
 class LabelledVideos:

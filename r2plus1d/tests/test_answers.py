@@ -55,7 +55,7 @@ def config(kinetics, tmp_path, monkeypatch):
     network = Network()
     best = tmp_path / "best.ckpt"
     checkpoint.save(best, {parameter.name: parameter for parameter in network.get_parameters()})
-    datasets.write_label_map(datasets.label_map_of(best), {name: label for label, name in enumerate(NAMES)})
+    datasets.write_label_map(best, {name: label for label, name in enumerate(NAMES)})
     dataset = {
         "type": "Kinetic400",
         "path": str(kinetics),
@@ -141,7 +141,7 @@ def test_a_label_map_that_differs_and_no_readable_video(config):
     with pytest.raises(UserError, match=r"none of the 8 videos can be decoded"):
         evaluate.judge(np.full((8, 4), -1.0), LabelledVideos(config.data_loader.eval, 4), False)
     labels = {name: NAMES.index(name) for name in NAMES[:3]}
-    datasets.write_label_map(datasets.label_map_of(config.eval.pretrained_model), labels)
+    datasets.write_label_map(config.eval.pretrained_model, labels)
     with pytest.raises(UserError, match=r"class zoom out is missing there and 3 here"):
         evaluate.main(config)
 

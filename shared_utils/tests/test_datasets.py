@@ -45,7 +45,7 @@ def test_official_lists(ucf):
     assert all(video.path == ucf / f"{video.id}.avi" for video in train)
     test, missing, _ = datasets.ucf101(ucf, "test")
     assert [video.label for video in test] == [0, 1] and missing == []
-    assert datasets.ucf101_labels(ucf) == {"Archery": 0, "HandstandPushups": 1, "YoYo": 2}
+    assert datasets.ucf101(ucf, "test")[2] == {"Archery": 0, "HandstandPushups": 1, "YoYo": 2}
 
 
 def test_a_folder_of_frames_stands_for_its_video(ucf):
@@ -95,27 +95,26 @@ def test_a_video_is_named_by_its_folder_and_its_file():
 
 
 def test_a_label_map_is_kept_and_compared(tmp_path):
-    path, labels = tmp_path / "net.labels.json", {"Größe": 0, "b": 1, "c": 2}
+    path, labels = tmp_path / "net.ckpt", {"Größe": 0, "b": 1, "c": 2}
+    assert datasets.read_label_map(path) == {}
     datasets.write_label_map(path, labels)
-    assert datasets.read_label_map(path) == labels
-    datasets.check_label_map(path, dict(reversed(labels.items())))
+    assert datasets.read_label_map(path) == labels and [*tmp_path.iterdir()] == [tmp_path / "net.labels.json"]
+    datasets.check_labels("x", dict(reversed(labels.items())), labels)
     for other, message in (
         ({**labels, "b": 2, "c": 1}, "class b is 1 there and 2 here"),
         ({"Größe": 0, "c": 2}, "class b is 1 there and missing here"),
         ({**labels, "d": 3}, "class d is missing there and 3 here"),
     ):
         with pytest.raises(UserError, match=message):
-            datasets.check_label_map(path, other)
+            datasets.check_labels("x", labels, other)
     for content in (b"", b"[1]", b"3", b"\xff", b'{"a": 0'):
-        path.write_bytes(content)
-        with pytest.raises(UserError, match="cannot read the label map"):
-            datasets.check_label_map(path, labels)
-    with pytest.raises(UserError, match="cannot read the label map"):
-        datasets.read_label_map(tmp_path / "none.json")
+        (tmp_path / "net.labels.json").write_bytes(content)
+        with pytest.raises(UserError, match=r"cannot read the label map .*net\.labels\.json"):
+            datasets.read_label_map(path)
 
 
 def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
-    path = tmp_path / "net.labels.json"
+    path = tmp_path / "net.ckpt"
     datasets.write_label_map(path, {"a": 0})
 
     def full(self, text, encoding):
@@ -125,7 +124,8 @@ def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left"):
         datasets.write_label_map(path, {"b": 0})
-    assert datasets.read_label_map(path) == {"a": 0} and list(tmp_path.iterdir()) == [path]
+    assert datasets.read_label_map(path) == {"a": 0}
+    assert [*tmp_path.iterdir()] == [tmp_path / "net.labels.json"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 from shared_utils import datasets, transforms, video
 from shared_utils.clips import BadVideos, Samples
 from shared_utils.config import UserError
-from shared_utils.video import VideoError
+from shared_utils.video import SUFFIXES, VideoError
 
 TYPES = {"ucf101": "UCF101", "kinetics400": "Kinetics400"}  # by dataset_type, in the words of datasets
 
@@ -149,11 +149,10 @@ def listed(config, split):
     root, own = Path(config.dataset_path), {"train": config.local_train_list, "val": config.local_val_list}
     held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not own.get(split)
     chosen = own.get(split) or config.dataset_list
-    if config.dataset_type == "kinetics400" and any((root / split).glob("*.pkl")):
-        return pickled(root, split, config.class_num, own.get(split))
     source = "train" if held_out and split == "val" else split
+    suffixes = (".pkl",) if any((root / split).glob("*.pkl")) else SUFFIXES
     videos, missing, labels = datasets.labelled(
-        root, TYPES[config.dataset_type], source, config.class_num, chosen
+        root, TYPES[config.dataset_type], source, config.class_num, chosen, suffixes
     )
     if held_out and split in ("train", "val"):
         unseen = validation_groups(videos, config.val_groups)
@@ -175,24 +174,6 @@ def validation_groups(videos, count):
     for item in videos:
         groups[item.label].add(group(item))
     return {name for names in groups.values() for name in sorted(names)[1:][-count:]}
-
-
-def pickled(root, split, classes, chosen=""):
-    """The same of pickles <split>/<id>.pkl, by Kinetics-400's csv. Raises UserError."""
-    rows = datasets.kinetics400_rows(chosen or root / f"kinetics-400_{split}.csv")
-    names = datasets.read_lines(datasets.KINETICS400)
-    if classes != len(names):
-        training = root / "kinetics-400_train.csv"
-        listing = datasets.kinetics400_rows(training) if training.exists() else rows
-        names = sorted({name for name, _ in listing})
-    labels = {name: label for label, name in enumerate(names)}
-    if len(names) != classes:
-        raise UserError(f"{root} has {len(names)} classes, but class_num is {classes}")
-    if strange := sorted({name for name, _ in rows} - set(names)):
-        raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes")
-    paths = [(name, stem, root / split / f"{stem}.pkl") for name, stem in rows]
-    videos = [datasets.Video(stem, path, labels[name]) for name, stem, path in paths if path.is_file()]
-    return videos, [stem for _, stem, path in paths if not path.is_file()], labels
 
 
 class LabelledVideos:
