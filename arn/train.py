@@ -2,7 +2,7 @@
 
 from mindspore.train import FixedLossScaleManager, Model
 
-from shared_utils import device, graphs, optim, training
+from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from src.dataset import Episodes, Videos, episode_dataset
@@ -80,7 +80,7 @@ def main(config):
     progress = training.Progress(job, config.train.log_steps, clips)
     manager = FixedLossScaleManager(scale, drop_overflow_update=False)
     model = Model(loss, optimizer=optimizer, loss_scale_manager=manager)
-    kept = graphs.KeptGraph(config, job.folder / "graphs")
+    kept = device.KeptGraph(config, job.folder / "graphs")
     with samples.errors():
         model.train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
 

@@ -2,7 +2,7 @@
 
 from mindspore.train import Model
 
-from shared_utils import device, graphs, optim, training
+from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
 from shared_utils.datasets import check_labels
@@ -46,7 +46,7 @@ def main(config):
         return
     rows, samples = data.batches(job.step)
     progress = training.Progress(job, section.log_steps, data.clips * ranks)
-    kept = graphs.KeptGraph(config, job.folder / "graphs")
+    kept = device.KeptGraph(config, job.folder / "graphs")
     with samples.errors():
         Model(step).train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mindspore as ms
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 from shared_utils.metrics import whole
 
 
@@ -14,45 +14,39 @@ def save(path, parameters, facts=None):
     """Write {name: Parameter} and the JSON-able `facts` to `path`, whole or not at all. Raises UserError."""
     if Path(path).suffix != ".ckpt":
         raise UserError(f"{path} must end in .ckpt")
-    tensors = [{"name": name, "data": parameter} for name, parameter in parameters.items()]
-    told = {"facts": json.dumps(facts or {})}
     with whole(path) as temporary:
-        ms.save_checkpoint(tensors, str(temporary), append_dict=told, crc_check=True)
+        told = {"facts": json.dumps(facts or {})}
+        ms.save_checkpoint(parameters, str(temporary), append_dict=told, crc_check=True)
 
 
 def load(path):
-    """({name: Parameter}, facts) of a checkpoint; facts is empty for one that `save` did not write. Raises
-    UserError for a missing or damaged file."""
+    """({name: Parameter}, facts) of a checkpoint; no facts of one that `save` did not write. Raises UserError
+    for a missing or damaged file."""
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - 64))
-            checked = b"crc_num" in file.read()
-        tensors = ms.load_checkpoint(str(path), crc_check=checked)
-    except (ValueError, RuntimeError, TypeError, OSError) as error:
-        raise UserError(f"the checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from None
+    damage = (ValueError, RuntimeError, TypeError, OSError)
+    with told(damage, f"the checkpoint {path} cannot be read"), open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 64))
+        tensors = ms.load_checkpoint(str(path), crc_check=b"crc_num" in file.read())
     facts = tensors.pop("facts", "{}")
     return tensors, json.loads(facts) if isinstance(facts, str) else {}
 
 
 def load_weights(network, path, replace=()):
-    """Load all of the network's parameters from the checkpoint `path`; returns the checkpoint's facts.
-    Parameters whose names begin with one of `replace` (a classifier that is to be replaced) keep their
-    values. The optimizer's state in the file is passed over. Raises UserError with the missing, unexpected
-    and wrongly shaped tensors, the first 40 of them."""
+    """Load the network's parameters from the checkpoint `path`, but those whose names begin with one of
+    `replace`; an optimizer's state in the file is passed over. Returns its facts. Raises UserError, see
+    assign."""
     tensors, facts = load(path)
-    wanted = {parameter.name: parameter for parameter in network.get_parameters()
-              if not parameter.name.startswith(tuple(replace))}
-    names = set(facts.get("weights", tensors))
-    unexpected = [name for name in sorted(names - set(wanted)) if not name.startswith(tuple(replace))]
-    assign(wanted, tensors, path, unexpected)
+    kept = tuple(replace)
+    wanted = {name: value for name, value in network.parameters_dict().items() if not name.startswith(kept)}
+    unexpected = sorted(set(facts.get("weights", tensors)) - set(wanted))
+    assign(wanted, tensors, path, [name for name in unexpected if not name.startswith(kept)])
     return facts
 
 
 def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this network"):
-    """Give {name: Parameter} `wanted` the values of `tensors`, all or none, which are from the file `path`.
-    Raises UserError with the missing, `unexpected` and wrongly shaped tensors: a file of no such `kind`."""
+    """Give {name: Parameter} `wanted` the values of `tensors` of the file `path`, all or none. Raises
+    UserError with the first 40 missing, `unexpected` and wrongly shaped ones: the file is no such `kind`."""
     faults = [f"missing {name}" for name in wanted if name not in tensors]
     faults += [f"unexpected {name}" for name in unexpected]
     faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"

@@ -11,7 +11,7 @@ fail_usage() { echo "usage: bash $0 $1" >&2; exit 2; }
 # The absolute path of what the user named from where the script was called, or else from the model's folder.
 locate() { if [ -e "$1" ]; then realpath -- "$1"; else realpath -m -- "$model/$1"; fi; }
 
-# MindSpore warns of each graph that it keeps and takes from its cache, see shared_utils/graphs.py; errors are told.
+# MindSpore warns of each graph that it keeps and takes from its cache (KeptGraph in shared_utils/device.py).
 if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
 
 # Run a command in the model's folder and keep what it prints in a log; a terminal keeps its progress bar.

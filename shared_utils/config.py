@@ -1,4 +1,5 @@
 """Closed, typed configuration: default_config.yaml, then a chosen YAML, then --section.key=value."""
+import contextlib
 import difflib
 import sys
 from pathlib import Path
@@ -7,36 +8,43 @@ from ml_collections import ConfigDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-YAML_1_2 = {"typ": "safe", "pure": True}  # where 1e-3 is a number, and no key may be there twice
 CHOOSE = ("-c", "--config_path")
-ALIASES = {"file_formate": "file_format"}  # spelling of the published YAML files: ours
+SPELLING = ("file_formate", "file_format")  # of the published YAML files, and ours
 
 
 class UserError(Exception):
     """A mistake of the user's or of the machine's: one line, no traceback, exit status 1."""
 
 
+@contextlib.contextmanager
+def told(kinds, what):
+    """Raise the errors of `kinds` as the UserError `what`: reason."""
+    try:
+        yield
+    except kinds as error:
+        reason = getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{what}: {reason}") from None
+
+
 def load(argv, default):
-    """Configuration of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
+    """Locked ConfigDict of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
     Every key must stand in `default`, with a value of the same type (null takes any), a number from 0 on.
-    Relative paths in `-c` are taken from the working directory, those in `base:` from the file that says it.
-    Keys that only published files need: those in the default's list `only` take no other value, those in its
-    mapping `instead` have no effect, which a note tells. Returns a locked ConfigDict. Raises UserError with
-    the key and the nearest known one."""
+    `base:` is relative to the file that says it. Keys that only published files need: those in the default's
+    list `only` take no other value, those in its mapping `instead` have no effect, which a note tells. Raises
+    UserError with the key and the nearest known one."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
     values, known = dict(_flat(tree)), dict(_flat(tree))
     chosen = [text for word, text in words if word in CHOOSE]
-    for path in _inheritance(Path(chosen[-1])) if chosen else []:
+    for path, changes in _inheritance(Path(chosen[-1])) if chosen else []:
         if path.resolve() != Path(default).resolve():
-            changes = {name: value for name, value in _read_yaml(path).items() if name != "base"}
             values.update(_fitting(known, _flat(changes, known), path))
-    flags = [(_ours(word[2:]), text) for word, text in words if word not in CHOOSE]
-    flags = {key: _parse(key, text, known.get(key)) for key, text in flags}
+    flags = [(word[2:].replace(*SPELLING), text) for word, text in words if word not in CHOOSE]
+    flags = {key: text if isinstance(known.get(key), str) or not text else _yaml(text, f"--{key}={text}")
+             for key, text in flags}
     values.update(_fitting(known, _flat(flags, known), "the command line"))
-    for key in only:
-        if str(values[key]).lower() != str(known[key]).lower():
-            raise UserError(f"{key} is {values[key]}, but {known[key]} is all there is")
+    if wrong := [key for key in only if str(values[key]).lower() != str(known[key]).lower()]:
+        raise UserError(f"{wrong[0]} is {values[wrong[0]]}, but {known[wrong[0]]} is all there is")
     for key, other in instead.items():
         if values[key] and values[key] != values[other]:
             print(f"note: {key} {values[key]} is not used, {other} {values[other]} is")
@@ -69,55 +77,45 @@ def _words(argv):
         key, equals, text = word.partition("=")
         if key not in CHOOSE and not (key.startswith("--") and len(key) > 2):
             raise UserError(f"argument {word!r} is not understood; use -c FILE.yaml and --section.key=value")
-        text = text if equals else next(words, "--")
-        if not equals and text.startswith("--"):
+        if not equals and (text := next(words, "--")).startswith("--"):
             raise UserError(f"argument {word} has no value")
         yield key, text
 
 
-def _parse(key, text, old):
-    """What --key=text means: the text as it was typed where the configuration has text, otherwise YAML."""
+def _yaml(text, source):
     try:
-        return YAML(**YAML_1_2).load(text) if text and not isinstance(old, str) else text
+        return YAML(typ="safe", pure=True).load(text)  # YAML 1.2: 1e-3 is a number, no key is there twice
     except (YAMLError, ValueError, KeyError) as error:  # ValueError: 2024-13-45 is no date
-        raise UserError(f"--{key}={text} is not a YAML value: {error}") from None
+        reason, *_ = str(error).split("\n\n")  # behind it, how to suppress the check
+        raise UserError(f"{source} does not parse as YAML: {reason}") from None
 
 
 def _read_yaml(path):
-    try:
-        tree = YAML(**YAML_1_2).load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (YAMLError, ValueError, KeyError) as error:
-        reason, *_ = str(error).split("\n\n")  # behind it, how to suppress the check
-        raise UserError(f"{path} does not parse as YAML: {reason}") from None
+    with told(OSError, f"cannot read the configuration {path}"):
+        tree = _yaml(Path(path).read_bytes(), path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no configuration: a mapping of sections is expected")
     return tree
 
 
 def _inheritance(path, heirs=()):
-    """The files that `path` builds on by `base:`, the eldest first and `path` last."""
+    """[(path, tree)] of the files that `path` builds on by `base:`, the eldest first and `path` last."""
     if path.resolve() in heirs:
         raise UserError(f"{path}: its `base` goes in a circle")
-    base = _read_yaml(path).get("base")
-    return [*(_inheritance(path.parent / str(base), (path.resolve(), *heirs)) if base else ()), path]
+    tree = _read_yaml(path)
+    base = tree.pop("base", None)
+    return [*(_inheritance(path.parent / str(base), (path.resolve(), *heirs)) if base else ()), (path, tree)]
 
 
 def _flat(tree, known=None, prefix=""):
     """(dotted key, value) of a tree; sections are entered where `known` has them, without it also kept."""
     for name, value in tree.items():
-        key = _ours(f"{prefix}{name}")
+        key = f"{prefix}{name}".replace(*SPELLING)
         section = isinstance(value, dict) and (known is None or isinstance(known.get(key), dict))
         if known is None or not section:
             yield key, value
         if section:
             yield from _flat(value, known, f"{key}.")
-
-
-def _ours(key):
-    *sections, name = key.split(".")
-    return ".".join([*sections, ALIASES.get(name, name)])
 
 
 def _fitting(known, values, source):

@@ -6,7 +6,7 @@ import re
 from collections import namedtuple
 from pathlib import Path
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 from shared_utils.metrics import write_text
 from shared_utils.video import SUFFIXES
 
@@ -38,10 +38,8 @@ def video_id(path):
 
 def read_lines(path):
     """The lines of a text file without blank ones. Raises UserError."""
-    try:
+    with told((OSError, UnicodeDecodeError), f"cannot read {path}"):
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{path} is empty")
@@ -147,10 +145,8 @@ def write_label_map(path, labels):
 def read_label_map(path):
     """{class: id} from beside the checkpoint `path`, empty where there is none. Raises UserError."""
     path = label_map_of(path)
-    try:
+    with told((OSError, TypeError, ValueError), f"cannot read the label map {path}"):
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-    except (OSError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the label map {path}: {error}") from None
 
 
 def check_labels(source, kept, labels):

@@ -1,16 +1,17 @@
-"""The device, and the ranks that share a job."""
+"""The device, the ranks that share a job, and the compiled step that a run keeps."""
 import ctypes
+import hashlib
 import os
-import re
-import subprocess
+import sys
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 from mindspore import ops
 from mindspore.communication import GlobalComm, get_group_size, get_rank, init
+from mindspore.train import Callback
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 
 CUDA_DRIVER = "libcuda.so.1"
 # The newer of MindSpore's two; the CUDA 11.8 of requirements-gpu.txt keeps its interface.
@@ -25,11 +26,9 @@ def start(config):
         libc.mallopt(-8, 1)  # M_ARENA_MAX: heaps of each thread grew by 40 MiB in 5,000 clips
     if context.device_target not in ("CPU", "GPU", "Ascend"):
         raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
-    try:
+    with told(ValueError, "context.mode or seed"):
         ms.set_context(mode=context.mode)
         ms.set_seed(config.seed)  # numpy's too
-    except ValueError as error:
-        raise UserError(f"context.mode or seed: {str(error).splitlines()[0]}") from None
     if context.save_graphs:
         ms.set_context(save_graphs=True, save_graphs_path="./graphs")
     try:
@@ -39,11 +38,8 @@ def start(config):
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
-    try:
+    with told((RuntimeError, ValueError), "no ranks to join, use run_distribute_train.sh"):
         init()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no ranks to join, use run_distribute_train.sh: {reason}") from None
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
 
@@ -64,14 +60,49 @@ def gathered(rows, count):
     return share.reshape(-1, *rows.shape[1:])[:count]
 
 
+class KeptGraph(Callback):
+    """Keeps the compiled training step in `folder`, and takes it from there when the same run starts again.
+
+    MindSpore's compile cache looks at sources alone, and would train with an old graph when a number of the
+    configuration has changed. Here the graph lies in a folder whose name is a hash of all that it depends on,
+    and the cache is open for the first step alone. On one CPU process; elsewhere nothing is kept."""
+
+    def __init__(self, config, folder):
+        self.config, self.folder, self.compiled = config.to_dict(), Path(folder), False
+        self.config.get("train", self.config).pop("resume", None)
+
+    def on_train_step_begin(self, run_context):
+        program = getattr(sys.modules["__main__"], "__file__", None)  # MindSpore opens it
+        if program and not self.compiled and ms.get_context("device_target") == "CPU" and ranks()[1] == 1:
+            place = self.folder / self.key(run_context.original_args(), Path(program))
+            os.environ.update(MS_COMPILER_CACHE_ENABLE="1", MS_COMPILER_CACHE_PATH=str(place))
+
+    def on_train_step_end(self, run_context):
+        if not self.compiled:
+            os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
+        self.compiled = True
+
+    def key(self, given, program):
+        """Hash of configuration, parameters, shapes of a step's data, MS_* variables, version and sources."""
+        told = [(parameter.name, parameter.shape, str(parameter.dtype), parameter.requires_grad)
+                for parameter in given.train_network.get_parameters()]
+        told += [(tensor.shape, str(tensor.dtype)) for tensor in given.train_dataset_element]
+        told += sorted(item for item in os.environ.items() if item[0].startswith("MS_"))
+        key = hashlib.sha256(repr([ms.__version__, self.config, told]).encode())
+        sources = [program, *program.parent.glob("src/*.py"), *Path(__file__).parent.glob("*.py")]
+        for source in sorted(sources):
+            key.update(source.read_bytes())
+        return key.hexdigest()[:32]
+
+
 def why_no_gpu():
     """One line that tells why MindSpore cannot use a GPU in this process, or an empty string."""
     remedy = "pip install -r requirements-gpu.txt, then use the scripts, or source shared_utils/common.sh"
-    listing = subprocess.run(["ldd", CUDA_PLUGIN], capture_output=True, text=True, check=False).stdout
-    missing = sorted(re.findall(r"(\S+) => not found", listing))
-    remedy = "install the NVIDIA driver" if missing == [CUDA_DRIVER] else remedy
-    if missing or not CUDA_PLUGIN.is_file():
-        return f"{', '.join(missing) or CUDA_PLUGIN.name} not found: {remedy}"
+    try:
+        ctypes.CDLL(CUDA_PLUGIN)
+    except OSError as error:
+        no_driver = str(error).startswith(CUDA_DRIVER)
+        return f"{error}: {'install the NVIDIA driver' if no_driver else remedy}"
     if not Path(os.environ.get("CUDA_HOME", ""), "bin/nvcc").is_file():
         return f"CUDA_HOME names no folder with bin/nvcc: {remedy}"
     status = ctypes.CDLL(CUDA_DRIVER).cuInit(0)

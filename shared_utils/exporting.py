@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 from shared_utils.metrics import whole
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
@@ -52,15 +52,13 @@ def export(network, inputs, file_name, file_format):
 def load_exported(path):
     """(function of input arrays to the answer array, shape of the first input) of a .mindir or .onnx file.
     Raises UserError where it cannot be loaded."""
-    if not Path(path).is_file():
+    path, loaders = Path(path), {".mindir": _mindir, ".onnx": _onnx}
+    if not path.is_file():
         raise UserError(f"no file at {path}")
-    kind, loaders = Path(path).suffix[1:].upper(), {"MINDIR": _mindir, "ONNX": _onnx}
-    if kind not in loaders:
+    if path.suffix.lower() not in loaders:
         raise UserError(f"{path} is neither .mindir nor .onnx")
-    try:
-        return loaders[kind](str(path))
-    except Exception as error:  # the libraries' own classes, one for each kind of damage
-        raise UserError(f"{path} is no {kind}: {str(error).splitlines()[0]}") from None
+    with told(Exception, f"{path} is no {path.suffix[1:].upper()}"):  # a class for each kind of damage
+        return loaders[path.suffix.lower()](str(path))
 
 
 def _mindir(path):

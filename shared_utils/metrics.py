@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 
 
 def top_k(scores, labels, k):
@@ -89,10 +89,8 @@ def whole(path):
 
 def writable_folder(path):
     """Make the folder `path` where it is missing and return it. Raises UserError."""
-    try:
+    with told(OSError, f"cannot make the output folder {path}"):
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the output folder {path}: {error.strerror}") from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"the output folder {path} is not writable")
     return Path(path)

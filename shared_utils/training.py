@@ -17,7 +17,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from shared_utils import checkpoint
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 from shared_utils.datasets import check_labels, label_map_of, read_label_map, write_label_map
 from shared_utils.device import gathered, ranks
 from shared_utils.metrics import writable_folder, write_text
@@ -31,7 +31,7 @@ class Progress(Callback):
         self.run, self.log_steps, self.clips = run, log_steps, clips_per_step
 
     def on_train_begin(self, run_context):
-        self.mark = self.begin, self.first = time.perf_counter(), self.run.step
+        self.begin, self.mark = time.perf_counter(), (time.perf_counter(), self.run.step)
         self.bar = tqdm(total=self.run.total_steps, initial=self.run.step, unit="step", dynamic_ncols=True,
                         disable=not sys.stderr.isatty())
 
@@ -53,10 +53,8 @@ class Progress(Callback):
 
     def on_train_end(self, run_context):
         self.bar.close()
-        seconds, steps = time.perf_counter() - self.begin, self.run.step - self.first
-        if steps:
-            print(f"trained {steps} steps in {seconds:.1f} s: {seconds / steps * 1000:.0f} ms a step, "
-                  f"{steps * self.clips / seconds:.1f} clips/s", flush=True)
+        if steps := self.run.step - self.run.first:
+            print(f"trained {steps} steps in {time.perf_counter() - self.begin:.1f} s", flush=True)
 
 
 class Run(Callback):
@@ -107,11 +105,9 @@ class Run(Callback):
     def note(self, **numbers):
         """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""
         if self.rank == 0:
-            try:
-                with open(writable_folder(self.log.parent) / self.log.name, "a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": self.step, **numbers}) + "\n")
-            except OSError as error:
-                raise UserError(f"cannot write {self.log}: {error.strerror}") from None
+            writable_folder(self.log.parent)
+            with told(OSError, f"cannot write {self.log}"), open(self.log, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": self.step, **numbers}) + "\n")
             self.board = self.board or self._scalars()
             for name, number in numbers.items():
                 self.board.add_scalar(name, number, self.step)

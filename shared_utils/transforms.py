@@ -6,7 +6,7 @@ import inspect
 import cv2
 import numpy as np
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, told
 
 INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "linear": cv2.INTER_LINEAR,
                  "bicubic": cv2.INTER_CUBIC, "area": cv2.INTER_AREA}
@@ -46,10 +46,8 @@ def horizontal_flip(clip, rng, prob=0.5):
     """Mirror left and right with probability `prob`."""
     if rng.random() >= prob:
         return clip
-    out = np.empty(clip.shape, clip.dtype)  # a view would slow down what follows
-    for frame, target in zip(clip, out):
-        cv2.flip(frame, 1, dst=target)
-    return out
+    rows = np.ascontiguousarray(clip).reshape(-1, *clip.shape[2:])
+    return cv2.flip(rows, 1).reshape(clip.shape)  # a view would slow down what follows
 
 
 def to_tensor(clip, rng):
@@ -109,11 +107,9 @@ def shade(clip, tables, out):
 
 def _run(steps, clip, rng):
     for name, function, arguments in steps:
-        try:
+        refused = f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}"
+        with told((TypeError, ValueError, cv2.error), refused):
             clip = function(clip, rng, **arguments)
-        except (TypeError, ValueError, cv2.error) as error:
-            raise UserError(f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}: "
-                            f"{error}") from None
     return clip
 
 

@@ -2,7 +2,7 @@
 
 from mindspore.train import Model
 
-from shared_utils import checkpoint, device, graphs, optim, training
+from shared_utils import checkpoint, device, optim, training
 from shared_utils.config import UserError, run
 from shared_utils.datasets import check_labels
 from src import settings
@@ -52,7 +52,7 @@ def main(config):
         print(f"nothing to train: all {config.num_epochs} epochs are done")
         return
     rows, samples = data.batches(job.step)
-    kept = graphs.KeptGraph(config, job.folder / "graphs")
+    kept = device.KeptGraph(config, job.folder / "graphs")
     callbacks = [kept, training.Progress(job, config.log_steps, data.clips * ranks), job]
     model = Model(network, loss, optimizer)
     with samples.errors():

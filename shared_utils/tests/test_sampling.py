@@ -32,20 +32,21 @@ def test_evaluation_draws_nothing(monkeypatch):
 def test_average_is_evenly_spaced_from_the_first_to_the_last_frame():
     for count in COUNTS:
         for seq in SEQS[1:]:
-            frames = sampling.average(count, seq, np.random.default_rng(0))
+            frames = sampling.sample("average", count, seq, rng=np.random.default_rng(0))
             assert frames[0] == 0 and frames[-1] == count - 1
             assert np.ptp(np.diff(frames)) <= 1, (count, seq)
-    assert sampling.average(9, 3).tolist() == [0, 4, 8]
+    assert sampling.sample("average", 9, 3).tolist() == [0, 4, 8]
 
 
 def test_discrete_is_sorted_without_repetition_and_reaches_every_frame():
     rng = np.random.default_rng(0)
     for count in COUNTS:
         for seq in SEQS:
-            frames = sampling.discrete(count, seq, rng)
+            frames = sampling.sample("discrete", count, seq, rng=rng)
             times = np.bincount(frames, minlength=count)
             assert (np.diff(frames) >= 0).all() and np.ptp(times) <= 1, (count, seq)
-    hits = np.bincount(np.concatenate([sampling.discrete(20, 5, rng) for _ in range(2000)]), minlength=20)
+    frames = [sampling.sample("discrete", 20, 5, rng=rng) for _ in range(2000)]
+    hits = np.bincount(np.concatenate(frames), minlength=20)
     assert (np.abs(hits - 500) < 120).all()  # six standard deviations
 
 
@@ -55,12 +56,13 @@ def test_interval_has_equal_steps_and_every_start(step):
     for count in COUNTS:
         for seq in SEQS:
             spare = count - (seq - 1) * step - 1
-            for frames in (sampling.interval(count, seq, step), sampling.interval(count, seq, step, rng)):
+            middle = sampling.sample("interval", count, seq, step)
+            for frames in (middle, sampling.sample("interval", count, seq, step, rng)):
                 assert (np.diff(frames) % count == step % count).all()
                 assert spare < 0 or (np.diff(frames) == step).all()
             assert frames[0] == 0 or spare > 0
-            assert sampling.interval(count, seq, step)[0] == max(0, spare) // 2
-    starts = {int(sampling.interval(20, 3, step, rng)[0]) for _ in range(500)}
+            assert middle[0] == max(0, spare) // 2
+    starts = {int(sampling.sample("interval", 20, 3, step, rng)[0]) for _ in range(500)}
     assert starts == set(range(20 - 2 * step))
 
 
@@ -87,3 +89,5 @@ def test_impossible_clips_are_refused():
                 sampling.sample(mode, count, seq)
     with pytest.raises(ValueError, match="cannot be taken"):
         sampling.sample("interval", 10, 4, 0)
+    with pytest.raises(ValueError, match="every: 4 frames 1 apart cannot be taken"):
+        sampling.sample("every", 10, 4)

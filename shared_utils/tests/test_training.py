@@ -123,7 +123,7 @@ def test_states_of_something_else_are_refused(tmp_path):
     refused("tensors differ: .*missing moment1", resume=str(tmp_path / "net-best.ckpt"))
     refused("no checkpoint at none.ckpt", resume="none.ckpt")
     (tmp_path / "net-1_4.labels.json").unlink()
-    refused("cannot read the label map")
+    refused(r"label map of .*net-1_4\.ckpt differs .*: class Archery is missing there and 0 here")
 
 
 def test_lines_of_progress(tmp_path, capsys):
@@ -140,7 +140,7 @@ def test_lines_of_progress(tmp_path, capsys):
         *(f"epoch: {epoch}, validation accuracy 0.5000" for epoch in (1, 2, 3)),
         f"best validation 0.5000: {tmp_path}/net-best.ckpt",
     ]
-    assert re.search(r"^trained 12 steps in [\d.]+ s: \d+ ms a step, [\d.]+ clips/s$", lines[-1])
+    assert re.search(r"^trained 12 steps in [\d.]+ s$", lines[-1])
 
 
 def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path):

@@ -1,15 +1,15 @@
-"""graphs: a kept training step is used again by the same run, and by no other."""
+"""device: a kept training step is used again by the same run, and by no other."""
 
 import os
 import subprocess
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import mindspore as ms
 import pytest
 from ml_collections import ConfigDict
 
-from shared_utils import checkpoint, graphs
+from shared_utils import checkpoint, device
 from shared_utils.tests import toy_run
 
 # Rates are no part of the configuration here: the factor 2 stands for what a graph has as a constant.
@@ -17,7 +17,7 @@ PROGRAM = """
 import sys
 import mindspore as ms
 from ml_collections import ConfigDict
-from shared_utils import graphs, training
+from shared_utils import device
 from shared_utils.tests import toy_run
 
 ms.set_context(mode=ms.GRAPH_MODE)
@@ -25,7 +25,7 @@ folder, factor, resume = sys.argv[1:]
 toy_run.Loss.construct = lambda self, rows: (self.network(rows) - self.factor).square().mean()
 toy_run.Loss.factor = float(factor)
 config = ConfigDict({"train": {"resume": resume}, "factor": float(factor)})
-seen = graphs.KeptGraph(config, f"{folder}/graphs")
+seen = device.KeptGraph(config, f"{folder}/graphs")
 toy_run.train(toy_run.section(folder, resume=resume), 0, seen)
 """
 
@@ -71,33 +71,39 @@ def given():
     return SimpleNamespace(train_network=network, train_dataset_element=(ms.ops.zeros((6, 5)),))
 
 
-def key(given, resume="", lr=0.1):
+def key(given, program, resume="", lr=0.1):
     config = ConfigDict({"train": {"resume": resume, "lr": lr}})
-    return graphs.KeptGraph(config, "graphs").key(given)
+    return device.KeptGraph(config, "graphs").key(given, program)
 
 
 def test_the_key_tells_all_that_a_graph_depends_on(given, monkeypatch, tmp_path):
-    keys = [key(given), key(given, lr=0.2)]
-    assert key(given, resume="auto") == keys[0]
+    program, network = tmp_path / "train.py", tmp_path / "src" / "network.py"
+    network.parent.mkdir()
+    program.write_text("a = 1\n")
+    network.write_text("a = 1\n")
+    keys = [key(given, program), key(given, program, lr=0.2)]
+    assert key(given, program, resume="auto") == keys[0]
     given.train_network.trainable_params()[0].requires_grad = False
-    keys.append(key(given))
+    keys.append(key(given, program))
     given.train_dataset_element = (ms.ops.zeros((7, 5)),)
-    keys.append(key(given))
+    keys.append(key(given, program))
     monkeypatch.setenv("MS_DEV_SOMETHING", "1")
-    keys.append(key(given))
+    keys.append(key(given, program))
     monkeypatch.setattr(ms, "__version__", "2.7.3")
-    keys.append(key(given))
-    source = ModuleType("src.network")
-    source.__file__ = str(tmp_path / "network.py")
-    for text in ("a = 1\n", "a = 2\n"):
-        (tmp_path / "network.py").write_text(text)
-        monkeypatch.setitem(sys.modules, "src.network", source)
-        keys.append(key(given))
+    keys.append(key(given, program))
+    for source in (program, network):
+        source.write_text("a = 2\n")
+        keys.append(key(given, program))
     assert len(set(keys)) == len(keys) == 8
 
 
-def test_several_ranks_keep_nothing(given, monkeypatch, tmp_path):
-    monkeypatch.setattr(graphs, "ranks", lambda: (0, 2))
-    monkeypatch.setattr(ms, "set_context", lambda **keys: pytest.fail(f"{keys}"))
+@pytest.mark.parametrize(("ranks", "kept"), [(1, True), (2, False)])
+def test_several_ranks_keep_nothing(given, monkeypatch, tmp_path, ranks, kept):
+    monkeypatch.setattr(device, "ranks", lambda: (0, ranks))
+    monkeypatch.setattr(os, "environ", {})
     context = SimpleNamespace(original_args=lambda: given)
-    graphs.KeptGraph(ConfigDict({"train": {"resume": ""}}), tmp_path).on_train_step_begin(context)
+    callback = device.KeptGraph(ConfigDict({"train": {"resume": ""}}), tmp_path)
+    callback.on_train_step_begin(context)
+    assert ("MS_COMPILER_CACHE_ENABLE" in os.environ) == kept
+    callback.on_train_step_end(context)
+    assert "MS_COMPILER_CACHE_ENABLE" not in os.environ
