@@ -1,12 +1,11 @@
 """Checkpoints: written whole or not at all, read with every tensor accounted for."""
 import json
-import os
 import re
 from pathlib import Path
 
 import mindspore as ms
 
-from shared_utils.config import UserError, told
+from shared_utils.config import UserError, explain
 from shared_utils.metrics import whole
 
 
@@ -25,8 +24,8 @@ def load(path):
     if not Path(path).is_file():
         raise UserError(f"no checkpoint at {path}")
     damage = (ValueError, RuntimeError, TypeError, OSError)
-    with told(damage, f"the checkpoint {path} cannot be read"), open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 64))
+    with explain(damage, f"the checkpoint {path} cannot be read"), open(path, "rb") as file:
+        file.seek(max(0, Path(path).stat().st_size - 64))
         tensors = ms.load_checkpoint(str(path), crc_check=b"crc_num" in file.read())
     facts = tensors.pop("facts", "{}")
     return tensors, json.loads(facts) if isinstance(facts, str) else {}
@@ -34,8 +33,7 @@ def load(path):
 
 def load_weights(network, path, replace=()):
     """Load the network's parameters from the checkpoint `path`, but those whose names begin with one of
-    `replace`; an optimizer's state in the file is passed over. Returns its facts. Raises UserError, see
-    assign."""
+    `replace`, and return its facts; an optimizer's state is passed over. Raises UserError, see assign."""
     tensors, facts = load(path)
     kept = tuple(replace)
     wanted = {name: value for name, value in network.parameters_dict().items() if not name.startswith(kept)}
@@ -66,8 +64,7 @@ def place(path):
 
 
 def newest(folder, prefix):
-    """(path, tensors, facts) of the last whole state in `folder`, or None; damaged files are told. A state is
-    what a run saved as prefix-epoch_step.ckpt, with the optimizer's tensors."""
+    """(path, tensors, facts) of the last whole state of a run in `folder`, or None; damaged ones are told."""
     states = filter(place, Path(folder).glob(f"{prefix}*-*_*.ckpt"))
     states = sorted(states, key=lambda path: path.stat().st_mtime_ns)
     ages = {place(path)[0]: age for age, path in enumerate(states)}  # within a run a copy may have changed it

@@ -56,20 +56,18 @@ class BadVideos:
             more = ", ...; make check-data lists them all" if len(missing) > 3 else ""
             print(f"{len(missing)} videos of the list are not on disk: {', '.join(missing[:3])}{more}",
                   file=sys.stderr, flush=True)
-        self._check("")
+        self.report()
 
-    def report(self, error):
+    def report(self, error=None):
         """Note the VideoError `error`. Raises UserError when more than `limit` files were bad."""
         with self.lock:
-            if error.path not in self.paths:
+            if error and error.path not in self.paths:
                 self.paths.add(error.path)
                 print(f"bad video {len(self.paths)}: {error}", file=sys.stderr, flush=True)
-                self._check(f"; {error}")
-
-    def _check(self, last):
-        if len(self.paths) + self.missing > self.limit:
-            missing = f" and {self.missing} missing" if self.missing else ""
-            raise UserError(f"{len(self.paths)} bad{missing} videos, max_bad_videos is {self.limit}{last}")
+            if len(self.paths) + self.missing > self.limit:
+                gone = f" and {self.missing} missing" if self.missing else ""
+                last = f"; {error}" if error else ""
+                raise UserError(f"{len(self.paths)} bad{gone} videos, max_bad_videos is {self.limit}{last}")
 
 
 def ahead(function, items, workers, depth):
@@ -86,9 +84,8 @@ def ahead(function, items, workers, depth):
 
 class Samples:
     """One rank's training samples read(number), a tuple of arrays each, `batch` a step, epoch after epoch.
-    Each epoch is in an order drawn from (seed, epoch), without `seed` in that of the data; number is
-    epoch * count + place in the data. Ranks share the order, so that the samples of a step depend on the
-    global batch alone. What does not fill a last step is left out."""
+    Each epoch has an order drawn from (seed, epoch), without `seed` that of the data, which all ranks share;
+    number is epoch * count + place in the data. What does not fill a last step is left out."""
 
     def __init__(self, read, count, steps, workers, batch=1, first_step=0, rank=0, ranks=1, seed=None):
         self.read, self.count, self.steps, self.workers, self.batch = read, count, steps, workers, batch

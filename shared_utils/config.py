@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 @contextlib.contextmanager
-def told(kinds, what):
+def explain(kinds, what):
     """Raise the errors of `kinds` as the UserError `what`: reason."""
     try:
         yield
@@ -54,8 +54,7 @@ def load(argv, default):
 
 
 def run(main, script):
-    """Run `main(config)` as the program `script`, with default_config.yaml beside it. A UserError ends it
-    with one line and status 1, Ctrl-C with status 130."""
+    """Run `main(config)` as the program `script`. A UserError ends it with one line and status 1."""
     default = Path(script).resolve().with_name("default_config.yaml")
     if {"-h", "--help"} & set(sys.argv[1:]):
         usage = f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]"
@@ -91,7 +90,7 @@ def _yaml(text, source):
 
 
 def _read_yaml(path):
-    with told(OSError, f"cannot read the configuration {path}"):
+    with explain(OSError, f"cannot read the configuration {path}"):
         tree = _yaml(Path(path).read_bytes(), path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no configuration: a mapping of sections is expected")
@@ -137,10 +136,9 @@ def _fitting(known, values, source):
 
 
 def _fits(old, value):
-    """Whether `value` is of the type of `old`, in a list each entry of that of the first one."""
+    """Whether `value` is of the type of `old`, or an int for a float; in a list each entry of its first."""
     if old and isinstance(old, list) and isinstance(value, list):
         return all(_fits(old[0], entry) for entry in value)
-    # An int may stand for a float, never a bool.
     return old is None or type(old) is type(value) or (type(old) is float and type(value) is int)
 
 

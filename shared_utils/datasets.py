@@ -6,7 +6,7 @@ import re
 from collections import namedtuple
 from pathlib import Path
 
-from shared_utils.config import UserError, told
+from shared_utils.config import UserError, explain
 from shared_utils.metrics import write_text
 from shared_utils.video import SUFFIXES
 
@@ -38,7 +38,7 @@ def video_id(path):
 
 def read_lines(path):
     """The lines of a text file without blank ones. Raises UserError."""
-    with told((OSError, UnicodeDecodeError), f"cannot read {path}"):
+    with explain((OSError, UnicodeDecodeError), f"cannot read {path}"):
         text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
@@ -63,8 +63,7 @@ def ucf101(root, split, chosen="1"):
 
 
 def on_disk(root, split, rows, labels):
-    """([Video], names not on disk, labels) of rows (class, name, path of a file, or folder of its frames).
-    Raises UserError where there is none."""
+    """([Video], names not on disk, labels) of rows (class, name, path of file or frames), or UserError."""
     videos, missing = [], []
     for name, row, file in rows:
         path = file if file.exists() else file.with_suffix("")
@@ -81,23 +80,20 @@ def on_disk(root, split, rows, labels):
 
 def kinetics400_rows(path):
     """[(class, file name without ending)] of a kinetics-400_*.csv. Raises UserError with the line."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
+    with explain(OSError, f"cannot read the list {path}"), open(path, newline="", encoding="utf-8-sig") as f:
+        table = csv.DictReader(f)
+        try:
             return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
                                                              int(row["time_end"]))) for row in table]
-    except OSError as error:
-        raise UserError(f"cannot read the list {path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
 
 
 def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
     """([Video], names not on disk, {class: id}) of kinetics-400_<split>.csv, or of the csv file `chosen`.
-    Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are
-    alphabetical: over the 400 names for 400 classes, otherwise over the names of the training list, or where
-    that has another count, over those of `chosen`. A row of a class that is none of them is an error. Raises
-    UserError."""
+    Videos are <split>/<id>_<start>_<end>.mp4, or the same below a folder for each class. Ids are alphabetical
+    over the 400 names for 400 classes, otherwise over the names of the training list, or where that has
+    another count, of `chosen`. Raises UserError, also for a row of a class that is none of them."""
     root = Path(root)
     rows = kinetics400_rows(root / f"kinetics-400_{split}.csv" if chosen.isdigit() else chosen)
     names, training = read_lines(KINETICS400), root / "kinetics-400_train.csv"
@@ -117,35 +113,28 @@ def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
 
 
 def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
-    """([Video], names not on disk, {class: id}) of a data set by the name that the YAML files use. Raises
-    UserError, also where the classes are not `classes`."""
+    """([Video], names not on disk, {class: id}) of a data set by its name in the YAML files, or UserError."""
     if not Path(root).is_dir():
         raise UserError(f"no {kind} data set at {root}: {REMEDY}")
-    if kind in ("Kinetic400", "Kinetics400"):
-        videos, missing, labels = kinetics400(root, split, classes, chosen, suffixes)
-    elif kind == "UCF101":
-        videos, missing, labels = ucf101(root, split, chosen)
-    else:
+    if kind not in ("Kinetic400", "Kinetics400", "UCF101"):
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
-    if len(labels) != classes:
-        raise UserError(f"{root} has {len(labels)} classes, but num_classes is {classes}")
-    return videos, missing, labels
-
-
-def label_map_of(path):
-    """Where the label map of a checkpoint or of an exported file is kept."""
-    return Path(path).with_suffix(".labels.json")
+    kinetics = kind != "UCF101"
+    found = kinetics400(root, split, classes, chosen, suffixes) if kinetics else ucf101(root, split, chosen)
+    if len(found[2]) != classes:
+        raise UserError(f"{root} has {len(found[2])} classes, but num_classes is {classes}")
+    return found
 
 
 def write_label_map(path, labels):
     """Write {class: id} as JSON beside the checkpoint `path`, whole or not at all. Raises UserError."""
-    write_text(label_map_of(path), json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(labels, indent=1, ensure_ascii=False)
+    write_text(Path(path).with_suffix(".labels.json"), f"{text}\n")
 
 
 def read_label_map(path):
     """{class: id} from beside the checkpoint `path`, empty where there is none. Raises UserError."""
-    path = label_map_of(path)
-    with told((OSError, TypeError, ValueError), f"cannot read the label map {path}"):
+    path = Path(path).with_suffix(".labels.json")
+    with explain((OSError, TypeError, ValueError), f"cannot read the label map {path}"):
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 

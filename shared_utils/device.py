@@ -11,7 +11,7 @@ from mindspore import ops
 from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 from mindspore.train import Callback
 
-from shared_utils.config import UserError, told
+from shared_utils.config import UserError, explain
 
 CUDA_DRIVER = "libcuda.so.1"
 # The newer of MindSpore's two; the CUDA 11.8 of requirements-gpu.txt keeps its interface.
@@ -19,14 +19,11 @@ CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.1
 
 
 def start(config):
-    """Set execution mode, device and seeds, and join the other ranks where there are any: (rank, ranks).
-    Raises UserError where the device cannot be used."""
+    """(rank, ranks): sets execution mode, device and seeds, and joins the other ranks. Raises UserError."""
     context = config.context
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not on macOS
         libc.mallopt(-8, 1)  # M_ARENA_MAX: heaps of each thread grew by 40 MiB in 5,000 clips
-    if context.device_target not in ("CPU", "GPU", "Ascend"):
-        raise UserError(f"context.device_target must be CPU, GPU or Ascend, not {context.device_target}")
-    with told(ValueError, "context.mode or seed"):
+    with explain(ValueError, "context.mode or seed"):
         ms.set_context(mode=context.mode)
         ms.set_seed(config.seed)  # numpy's too
     if context.save_graphs:
@@ -38,7 +35,7 @@ def start(config):
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
-    with told((RuntimeError, ValueError), "no ranks to join, use run_distribute_train.sh"):
+    with explain((RuntimeError, ValueError), "no ranks to join, use run_distribute_train.sh"):
         init()
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
@@ -61,11 +58,9 @@ def gathered(rows, count):
 
 
 class KeptGraph(Callback):
-    """Keeps the compiled training step in `folder`, and takes it from there when the same run starts again.
-
+    """Keeps the compiled training step in `folder`, for the same run to start from; on one CPU process.
     MindSpore's compile cache looks at sources alone, and would train with an old graph when a number of the
-    configuration has changed. Here the graph lies in a folder whose name is a hash of all that it depends on,
-    and the cache is open for the first step alone. On one CPU process; elsewhere nothing is kept."""
+    configuration has changed: here it is one for each hash of all that matters, open for the first step."""
 
     def __init__(self, config, folder):
         self.config, self.folder, self.compiled = config.to_dict(), Path(folder), False
@@ -78,14 +73,12 @@ class KeptGraph(Callback):
             os.environ.update(MS_COMPILER_CACHE_ENABLE="1", MS_COMPILER_CACHE_PATH=str(place))
 
     def on_train_step_end(self, run_context):
-        if not self.compiled:
-            os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
+        os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
         self.compiled = True
 
     def key(self, given, program):
         """Hash of configuration, parameters, shapes of a step's data, MS_* variables, version and sources."""
-        told = [(parameter.name, parameter.shape, str(parameter.dtype), parameter.requires_grad)
-                for parameter in given.train_network.get_parameters()]
+        told = [str(parameter) for parameter in given.train_network.get_parameters()]
         told += [(tensor.shape, str(tensor.dtype)) for tensor in given.train_dataset_element]
         told += sorted(item for item in os.environ.items() if item[0].startswith("MS_"))
         key = hashlib.sha256(repr([ms.__version__, self.config, told]).encode())
@@ -96,13 +89,13 @@ class KeptGraph(Callback):
 
 
 def why_no_gpu():
-    """One line that tells why MindSpore cannot use a GPU in this process, or an empty string."""
+    """Why MindSpore cannot use a GPU in this process, or an empty string."""
     remedy = "pip install -r requirements-gpu.txt, then use the scripts, or source shared_utils/common.sh"
     try:
         ctypes.CDLL(CUDA_PLUGIN)
     except OSError as error:
-        no_driver = str(error).startswith(CUDA_DRIVER)
-        return f"{error}: {'install the NVIDIA driver' if no_driver else remedy}"
+        remedy = "install the NVIDIA driver" if str(error).startswith(CUDA_DRIVER) else remedy
+        return f"{error}: {remedy}"
     if not Path(os.environ.get("CUDA_HOME", ""), "bin/nvcc").is_file():
         return f"CUDA_HOME names no folder with bin/nvcc: {remedy}"
     status = ctypes.CDLL(CUDA_DRIVER).cuInit(0)

@@ -1,6 +1,4 @@
 """Export of a network to MINDIR, ONNX or AIR, proved equal, and the running of an exported file."""
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import numpy as np
 from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from shared_utils.config import UserError, told
+from shared_utils.config import UserError, explain
 from shared_utils.metrics import whole
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
@@ -22,12 +20,12 @@ def check_format(file_format, device_target):
 
 
 def export(network, inputs, file_name, file_format):
-    """Write `file_name`.mindir, .onnx or .air of the network in evaluation mode for these input arrays.
-    The file is loaded back (but for AIR) and must give the network's answers; otherwise nothing is written
-    and UserError tells the difference. Returns (path, line that says what was proved)."""
+    """Write `file_name`.mindir, .onnx or .air of the network for these input arrays: (path, line that says
+    what was proved). But for AIR it is loaded back and must give the network's answers in evaluation mode;
+    otherwise nothing is written and UserError tells the difference."""
     network.set_train(False)
     target = Path(f"{file_name}.{file_format.lower()}")
-    if os.path.basename(file_name) in ("", ".", ".."):
+    if str(file_name).rpartition("/")[2] in ("", ".", ".."):
         raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
     tensors = [ms.Tensor(array) for array in inputs]
     proof = "not compared, AIR is not reloaded"
@@ -45,34 +43,28 @@ def export(network, inputs, file_name, file_format):
                 raise UserError(f"the exported {file_format} differs from the network by {difference:.2e}, "
                                 f"more than {TOLERANCE:.0e} of its answers; {target} is not written")
             proof = f"reloaded, largest difference {difference:.1e}"
-        shutil.copyfile(temporary, part)
+        part.write_bytes(temporary.read_bytes())
     return target, f"{target}: {target.stat().st_size:,} bytes, {proof}"
 
 
 def load_exported(path):
     """(function of input arrays to the answer array, shape of the first input) of a .mindir or .onnx file.
     Raises UserError where it cannot be loaded."""
-    path, loaders = Path(path), {".mindir": _mindir, ".onnx": _onnx}
+    path, kind = Path(path), Path(path).suffix[1:].upper()
     if not path.is_file():
         raise UserError(f"no file at {path}")
-    if path.suffix.lower() not in loaders:
+    if kind not in ("MINDIR", "ONNX"):
         raise UserError(f"{path} is neither .mindir nor .onnx")
-    with told(Exception, f"{path} is no {path.suffix[1:].upper()}"):  # a class for each kind of damage
-        return loaders[path.suffix.lower()](str(path))
-
-
-def _mindir(path):
-    cell, model = nn.GraphCell(ms.load(path)), ModelProto()
-    model.ParseFromString(Path(path).read_bytes())
-    shape = list(model.graph.input[0].tensor[0].dims)
-    return (lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy()), shape
-
-
-def _onnx(path):
-    import onnxruntime  # needed here alone
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [node.name for node in session.get_inputs()]
-    return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), session.get_inputs()[0].shape
+    with explain(Exception, f"{path} is no {kind}"):  # the libraries have a class for each kind of damage
+        if kind == "ONNX":
+            import onnxruntime  # needed here alone
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            names, shape = [node.name for node in session.get_inputs()], session.get_inputs()[0].shape
+            return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), shape
+        cell, model = nn.GraphCell(ms.load(str(path))), ModelProto()
+        model.ParseFromString(path.read_bytes())
+        shape = [*model.graph.input[0].tensor[0].dims]
+        return (lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy()), shape
 
 
 def smooth_clips(rng, count, shape):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared_utils.config import UserError, told
+from shared_utils.config import UserError, explain
 
 
 def top_k(scores, labels, k):
@@ -35,8 +35,8 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     samples of each class where some have no prediction, otherwise the row sums. Raises UserError."""
     from matplotlib.figure import Figure  # slow to import, and needed here alone
     folder, totals = Path(folder), matrix.sum(axis=1) if totals is None else totals
-    told = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
-    rows = [("class", "count", "accuracy"), *zip(names, map(int, totals), told)]
+    shares = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
+    rows = [("class", "count", "accuracy"), *zip(names, map(int, totals), shares)]
     with whole(folder / f"{stem}_per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     side = min(20.0, 2.5 + 0.28 * len(names))
@@ -75,12 +75,11 @@ def whole(path):
     path = Path(path)
     temporary = writable_folder(path.parent) / f".{path.stem[:99]}-{os.getpid()}{path.suffix}"
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        with explain(OSError, f"cannot write {path}"):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         for leftover in (temporary, temporary.with_suffix(".tmp")):  # the latter is MindSpore's
             with contextlib.suppress(OSError):
@@ -89,7 +88,7 @@ def whole(path):
 
 def writable_folder(path):
     """Make the folder `path` where it is missing and return it. Raises UserError."""
-    with told(OSError, f"cannot make the output folder {path}"):
+    with explain(OSError, f"cannot make the output folder {path}"):
         Path(path).mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"the output folder {path} is not writable")

@@ -7,10 +7,9 @@ from shared_utils.config import UserError
 
 
 def learning_rates(section, steps_per_epoch, epochs, clips=0):
-    """Learning rate of every step: a list of steps_per_epoch * epochs floats.
+    """Learning rate of each of steps_per_epoch * epochs steps, after warmup_epochs of linear increase.
     constant; step: times lr_gamma after each of lr_epochs; cosine_annealing: half a cosine from lr to eta_min
-    over max_epoch epochs (0: all). Each begins with warmup_epochs of linear increase. With `clips` a step and
-    a base_batch above 0, for which lr was chosen, in proportion to the clips. Raises UserError."""
+    over max_epoch epochs (0: all). Times `clips` of a step / base_batch, where both are. Raises UserError."""
     if epochs < 1 or steps_per_epoch < 1:
         raise UserError(f"there is nothing to train in {epochs} epochs of {steps_per_epoch} steps")
     lr, low, last = section.lr, section.eta_min, section.max_epoch or epochs
@@ -18,8 +17,7 @@ def learning_rates(section, steps_per_epoch, epochs, clips=0):
         "constant": lambda epoch: lr,
         "step": lambda epoch: lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
         "cosine_annealing": lambda epoch: (
-            low + (lr - low) * 0.5 * (1 + math.cos(math.pi * min(1, epoch / last)))),
-    }
+            low + (lr - low) * 0.5 * (1 + math.cos(math.pi * min(1, epoch / last))))}
     if section.lr_scheduler not in shapes:
         raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
     warmup, shape = section.warmup_epochs * steps_per_epoch, shapes[section.lr_scheduler]

@@ -2,7 +2,6 @@
 import contextlib
 import itertools
 import json
-import math
 import re
 import signal
 import sys
@@ -17,8 +16,8 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from shared_utils import checkpoint
-from shared_utils.config import UserError, told
-from shared_utils.datasets import check_labels, label_map_of, read_label_map, write_label_map
+from shared_utils.config import UserError, explain
+from shared_utils.datasets import check_labels, read_label_map, write_label_map
 from shared_utils.device import gathered, ranks
 from shared_utils.metrics import writable_folder, write_text
 
@@ -42,7 +41,7 @@ class Progress(Callback):
         epoch, step = self.run.position()
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self.bar.update()
-        if not math.isfinite(loss):
+        if not np.isfinite(loss):
             raise UserError(f"the loss is {loss} at epoch {epoch} step {step}; a lower lr may help")
         if (self.log_steps and step % self.log_steps == 0) or step == self.run.steps_per_epoch:
             tqdm.write(f"epoch: {epoch} step: {step}, loss is {loss:.6g}")
@@ -59,7 +58,6 @@ class Progress(Callback):
 
 class Run(Callback):
     """Where a training run stands, and what it keeps in `train.ckpt_path`.
-
     `step` counts optimizer steps over all epochs and is the one truth: data order, learning rate and what is
     saved when follow from it. States for resuming are prefix-epoch_step.ckpt, the last keep_checkpoint_max;
     the weights of the best validation are prefix-best.ckpt, numbers by step in prefix-log/. Files of earlier
@@ -67,9 +65,8 @@ class Run(Callback):
 
     def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None,
                  rank=0, averaged=contextlib.nullcontext, bad=None):
-        """`section`: the YAML's train; `trained`: the loss around `network`; `labels`: {class: id};
-        `validate`: to (score, text), the higher the better, or None; `averaged`: context in which the network
-        has the weights to validate and keep; `bad`: the BadVideos. Raises UserError."""
+        """`section`: the YAML's train; `trained`: the loss around `network`; `validate`: to (score, text);
+        `averaged`: context in which `network` has the weights to validate and keep. Raises UserError."""
         self.section, self.network, self.trained, self.optimizer = section, network, trained, optimizer
         self.validate, self.averaged, self.labels, self.rank, self.bad = validate, averaged, labels, rank, bad
         self.steps_per_epoch, self.total_steps = steps_per_epoch, steps_per_epoch * section.epochs
@@ -95,20 +92,17 @@ class Run(Callback):
         if self.validate and not self.validated:
             self._validate()
 
-    def _scalars(self):
-        try:
-            return SummaryWriter(str(self.log.parent), purge_step=self.first + 1)
-        except OSError as error:  # its queue wants room in /dev/shm
-            print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
-            return SummaryWriter(write_to_disk=False)
-
     def note(self, **numbers):
         """Keep numbers of the step in metrics.jsonl, and for TensorBoard. Raises UserError."""
         if self.rank == 0:
             writable_folder(self.log.parent)
-            with told(OSError, f"cannot write {self.log}"), open(self.log, "a", encoding="utf-8") as file:
+            with explain(OSError, f"cannot write {self.log}"), open(self.log, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": self.step, **numbers}) + "\n")
-            self.board = self.board or self._scalars()
+            try:
+                self.board = self.board or SummaryWriter(str(self.log.parent), purge_step=self.first + 1)
+            except OSError as error:  # its queue wants room in /dev/shm
+                print(f"no scalars for TensorBoard: {error.strerror}", file=sys.stderr, flush=True)
+                self.board = SummaryWriter(write_to_disk=False)
             for name, number in numbers.items():
                 self.board.add_scalar(name, number, self.step)
 
@@ -118,7 +112,7 @@ class Run(Callback):
 
     def epochs_left(self):
         """Epochs of steps_per_epoch steps until the end, the last one perhaps cut short."""
-        return max(0, math.ceil((self.total_steps - self.step) / self.steps_per_epoch))
+        return max(0, -((self.step - self.total_steps) // self.steps_per_epoch))
 
     def on_train_begin(self, run_context):
         signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))  # a step ends first
@@ -210,9 +204,9 @@ class Run(Callback):
         self._spent("saving")
         self.kept = [*(other for other in self.kept if other != name), name]
         while len(self.kept) > max(1, self.section.keep_checkpoint_max):
-            old = self.folder / f"{self.kept.pop(0)}.ckpt"
-            for path in (old, label_map_of(old)):
-                path.unlink(missing_ok=True)
+            old = self.kept.pop(0)
+            for suffix in (".ckpt", ".labels.json"):
+                (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
 
     def _save(self, name, parameters):
         facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,

@@ -1,11 +1,8 @@
-"""Videos in: probe(path) and decode(path, indices), by decord, or ffmpeg for what decord refuses.
-A folder of JPEG frames, as preprocessing leaves it, is read like a video."""
+"""Videos, and folders of their frames as JPEG, in: by decord, or ffmpeg for what decord refuses."""
 import ctypes
 import os
 import re
 import subprocess
-from collections import namedtuple
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,10 +19,7 @@ import decord  # noqa: E402  isort: skip
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
-
 decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
-
-Info = namedtuple("Info", "frames height width")
 
 
 class VideoError(UserError):
@@ -40,23 +34,21 @@ class VideoError(UserError):
 
 
 def probe(path):
-    """Info(frames, height, width) of a video; frames counts what can be decoded, whatever the header says.
-    Raises VideoError."""
+    """(frames that can be decoded, height, width) of a video. Raises VideoError."""
     counts = []
     clip = decode(path, lambda count: counts.append(count) or [0, count - 1])
-    return Info(counts[-1], *clip.shape[1:3])
+    return counts[-1], *clip.shape[1:3]
 
 
 def decode(path, indices, each=None, jpegs=None):
     """Frames of a video: (T, H, W, 3) uint8 RGB, frame indices[t] of it at t.
-    `indices` is an array, in any order and with repetitions, or a function from the frame count to one, which
-    opens the file once. `each` is applied to every frame (H, W, 3) as soon as it is there; `jpegs` are the
-    frames as JPEG files' bytes, where it is not `path` that has them. Raises VideoError for an unreadable
-    file, and for an index beyond its end."""
+    `indices` is an array, in any order and with repetitions, or a function of the frame count to one; `each`
+    is applied to every frame (H, W, 3) as soon as it is there; `jpegs` are the frames as JPEG files' bytes,
+    where `path` has none. Raises VideoError, also for an index beyond the end."""
     choose = indices if callable(indices) else lambda count: indices
     path, reasons, readers = Path(path), [], {"decord: ": _read_decord, "ffmpeg: ": _read_ffmpeg}
     if jpegs is not None or path.is_dir():
-        readers = {"": partial(_read_jpegs, jpegs=jpegs)}
+        readers = {"": lambda *how: _read_jpegs(*how, jpegs)}
     elif not path.is_file():
         raise VideoError(path, "no such file")
     for name, read in readers.items():

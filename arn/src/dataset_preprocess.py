@@ -34,7 +34,7 @@ def write_frames(video, folder, size, quality):
 
     Returns the number of frames. Raises VideoError, and UserError where nothing can be written.
     """
-    count = probe(video).frames
+    count, *_ = probe(video)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)

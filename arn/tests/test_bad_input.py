@@ -150,7 +150,7 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
     "no such device": (
         train,
         ["--context.device_target=TPU"],
-        "device_target must be CPU, GPU or Ascend, not TPU",
+        "no TPU to run on: The argument 'device_target' must be one of ['CPU', 'GPU', 'Ascend']",
     ),
     "no output": (
         train,

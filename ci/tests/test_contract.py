@@ -131,10 +131,10 @@ def test_models_import_no_other_model(tree):
 
 def test_shared_utils_stays_thin(tree):
     for number in range(7):
-        (tree / f"shared_utils/more{number}.py").write_text("x = 1\n" * 221)
+        (tree / f"shared_utils/more{number}.py").write_text("x = 1\n" * 199)
     assert told(tree) == ""
-    (tree / "shared_utils/more0.py").write_text("x = 1\n" * 223)
-    assert "shared_utils:1: 1551 lines without tests, at most 1550 are allowed" in told(tree)
+    (tree / "shared_utils/more0.py").write_text("x = 1\n" * 205)
+    assert "shared_utils:1: 1401 lines without tests, at most 1400 are allowed" in told(tree)
 
 
 def test_copies_that_models_keep_are_the_same(tree):

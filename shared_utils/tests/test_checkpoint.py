@@ -80,7 +80,7 @@ def test_an_error_of_the_disk_leaves_the_old_one(path, monkeypatch, call):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, call, full)
+        patch.setattr(os, call, full)
         with pytest.raises(UserError, match="No space left on device"):
             checkpoint.save(path, parameters(Net(seed=1)))
     assert equal(Net(), checkpoint.load(path)[0]) and os.listdir(path.parent) == ["net.ckpt"]

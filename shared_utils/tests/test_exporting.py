@@ -1,5 +1,7 @@
 """exporting: where the files go, and what is refused before anything is made."""
 
+from pathlib import Path
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -35,10 +37,10 @@ def test_a_name_that_is_none_is_refused(tmp_path, name, monkeypatch):
 def test_a_full_disk_leaves_the_earlier_export(tmp_path, monkeypatch):
     (tmp_path / "net.mindir").write_bytes(b"earlier")
 
-    def full(source, target):
+    def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting.shutil, "copyfile", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(UserError, match=r"cannot write .*net\.mindir: No space left"):
         exporting.export(nn.Dense(5, 3), [CLIP], str(tmp_path / "net"), "MINDIR")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"earlier"]

@@ -47,7 +47,7 @@ def test_a_full_disk_stops_training_and_leaves_the_states(tmp_path, monkeypatch)
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         drive(job, 4)
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["net-1_4.ckpt", "net-1_4.labels.json"]
