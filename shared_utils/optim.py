@@ -32,6 +32,7 @@ def optimizer(section, parameters, rates, loss_scale=1.0):
         raise UserError(f"optimizer.type must be SGD, Momentum or Adam, not {section.type}")
     if loss_scale <= 0:
         raise UserError(f"optimizer.loss_scale must be above 0, not {loss_scale}")
-    momentum = {} if section.type == "Adam" else {"momentum": section.momentum}
-    return getattr(nn, section.type)(parameters, learning_rate=rates, weight_decay=section.weight_decay,
-                                     loss_scale=loss_scale, **momentum)
+    shared = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": loss_scale}
+    if section.type == "Adam":
+        return nn.Adam(parameters, **shared)
+    return nn.Momentum(parameters, momentum=section.momentum, **shared)  # nn.SGD: the same with more memory
