@@ -79,7 +79,12 @@ def main(config):
 def folder_episode(folder):
     """Support {class: [path]} and queries [(path, true class or None)] of a folder. Raises UserError."""
     folder = Path(folder)
+    if missing := [name for name in ("support", "query") if not (folder / name).is_dir()]:
+        raise UserError(f"infer.image_path wants support/<class>/* and query/*, {folder} has no {missing[0]}")
     support = class_folders(folder / "support")
+    empty = {path.name for path in (folder / "support").iterdir() if path.is_dir()} - set(support)
+    if empty:
+        raise UserError(f"no videos in {folder / 'support' / min(empty)}")
     queries = [(path, None) for path in video_files(folder / "query")]
     if not queries:
         queries = [(path, name) for name, paths in class_folders(folder / "query").items() for path in paths]

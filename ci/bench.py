@@ -65,7 +65,8 @@ def bench_step(args, config):
     It is compiled, or taken from --graphs, as train.py does.
     """
     network, batch, labels = _network_and_batch(config)
-    optimizer = optim.optimizer(config.optimizer, network.trainable_params(), 0.01)
+    settings = SimpleNamespace(type="SGD", momentum=0.9, weight_decay=0.0)
+    optimizer = optim.optimizer(settings, network.trainable_params(), 0.01)
     step = TrainStep(network, optimizer).set_train()
     if args.graphs:
         given = SimpleNamespace(train_network=step, train_dataset_element=(batch, labels))

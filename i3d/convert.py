@@ -142,7 +142,7 @@ def read_torch(path):
     try:
         import torch  # needed here alone
     except ImportError:
-        raise UserError("reading a PyTorch file needs: pip install -r requirements-convert.txt") from None
+        raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

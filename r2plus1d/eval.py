@@ -30,9 +30,11 @@ def main(config):
     found = judge(scores, videos, section.leave_out_bad)
     views = section.num_clips * section.num_crops
     counted = "left out" if section.leave_out_bad else "counted as wrong"
+    missing = f"{videos.bad.missing} more of the list missing; " if videos.bad.missing else ""
     print(
         f"{found['videos']} videos of {(found['totals'] > 0).sum()} classes, {views} views each, "
-        f"{found['bad_videos']} of them bad and {counted}; mean class accuracy {found['mean_class']:.4f}"
+        f"{found['bad_videos']} of them bad and {counted}; {missing}"
+        f"mean class accuracy {found['mean_class']:.4f}"
     )
     dataset = config.data_loader.eval.dataset
     metrics.write_confusion(output, dataset.split, found.pop("table"), videos.names, found.pop("totals"))

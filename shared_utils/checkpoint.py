@@ -9,13 +9,13 @@ from shared_utils.config import UserError, explain
 from shared_utils.metrics import whole
 
 
-def save(path, parameters, facts=None):
+def save(path, tensors, facts=None):
     """Write {name: Parameter} and the JSON-able `facts` to `path`, whole or not at all. Raises UserError."""
     if Path(path).suffix != ".ckpt":
         raise UserError(f"{path} must end in .ckpt")
-    with whole(path) as temporary:
-        told = {"facts": json.dumps(facts or {})}
-        ms.save_checkpoint(parameters, str(temporary), append_dict=told, crc_check=True)
+    with whole(path) as part:
+        ms.save_checkpoint(tensors, str(part), append_dict={"facts": json.dumps(facts or {})}, crc_check=True)
+        part.chmod(0o600)  # MindSpore's files cannot be written to, and rm asks about each
 
 
 def load(path):

@@ -171,7 +171,7 @@ class Run(Callback):
         if now:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
             place = "epoch {} step {}".format(*self.position())
-            tqdm.write(f"stopped by SIGTERM after {place}, resume=auto goes on")
+            tqdm.write(f"stopped after {place}, resume=auto goes on")
             sys.exit(143)
 
     def _validate(self):

@@ -60,9 +60,10 @@ def main(config):
     }
     metrics.write_results(output / "results.json", told, path)
     bad = f"{told['bad_videos']} of them bad and {'left out' if config.leave_out_bad else 'counted as wrong'}"
+    missing = f"{videos.bad.missing} more of the list missing; " if videos.bad.missing else ""
     print(
-        f"{told['videos']} videos of {(totals > 0).sum()} classes, 1 view each, {bad}; top-5 {fifth:.4f}, "
-        f"mean class accuracy {mean_class:.4f}"
+        f"{told['videos']} videos of {(totals > 0).sum()} classes, 1 view each, {bad}; {missing}"
+        f"top-5 {fifth:.4f}, mean class accuracy {mean_class:.4f}"
     )
     print(f"accuracy:{{'acc':{round(float(first), 4)}}}")
 

@@ -58,6 +58,9 @@ def preprocess(source, output, size, quality, workers):
     if output.resolve() == Path(source).resolve():
         raise UserError("--output_dir is the source: frames go to a folder of their own")
     todo = {path: output / video_id(path) for paths in folders.values() for path in paths}
+    done = [folder for folder in todo.values() if folder.is_dir()]
+    if done and (was := list(probe(done[0])[1:])) != list(size):
+        raise UserError(f"{output} has frames of {was}, not {list(size)}: name another --output_dir")
     todo = {path: folder for path, folder in todo.items() if path.is_file() and not folder.is_dir()}
     bad, written = {}, 0
     with ThreadPoolExecutor(workers) as pool:

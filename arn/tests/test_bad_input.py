@@ -177,7 +177,7 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
     "odd input": (export, ["--export.input_shape=[16, 128, 128]"], "input_shape is a clip's [3, T, H, W]"),
     "small input": (export, ["--export.input_shape=[3, 2, 8, 8]"], "input_shape is a clip's [3, T, H, W]"),
     "no query to export": (export, ["--export.query=0"], "export.query must be at least 1"),
-    "no support": (infer, ["--infer.image_path={}/few"], "no data set|{}/few/support"),
+    "no support": (infer, ["--infer.image_path={}/few"], "wants support/<class>/*|{}/few has no support"),
     "rotten support": (
         infer,
         ["--infer.image_path={}/rotten"],

@@ -22,6 +22,7 @@ from PIL import Image, ImageSequence
 
 from shared_utils import checkpoint, exporting
 from shared_utils import config as configuration
+from shared_utils.config import UserError
 from shared_utils.video import decode
 from src import dataset_preprocess
 from src.dataset import ClipReader
@@ -188,6 +189,10 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     shutil.copy(ucf101 / "ZoomOut" / "v_ZoomOut_g03_c01.avi", tmp_path / "query" / "what is it.avi")
     (tmp_path / "query" / "bad.avi").write_bytes(b"no video")
     words = ["-c", work / "tiny.yaml", f"--infer.image_path={tmp_path}", f"--infer.output_dir={tmp_path}/out"]
+    (tmp_path / "support" / "SlideUp").mkdir()
+    status, told, error = execute(infer, *words)
+    assert status == 1 and error == f"error: no videos in {tmp_path}/support/SlideUp\n"
+    (tmp_path / "support" / "SlideUp").rmdir()
     status, told, error = execute(infer, *words)
     assert status == 0, error
     bad, good = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
@@ -330,6 +335,8 @@ def test_preprocessing_goes_on_and_tells_bad_videos(ucf101, tmp_path, capsys):
         name: digest for name, digest in hashes(output).items() if not name.split("/")[1].startswith(".")
     }
     assert again == whole
+    with pytest.raises(UserError, match=r"has frames of \[8, 8\], not \[9, 8\]"):
+        dataset_preprocess.main([*words[:-2], "9", "8"])
     assert hashes(data) == before
 
 

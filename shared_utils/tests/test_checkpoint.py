@@ -49,7 +49,7 @@ def test_what_is_saved_is_loaded(path):
     assert checkpoint.load_weights(other, path) == FACTS and equal(other, tensors)
     checkpoint.save(path, parameters(Net(seed=2)))
     assert checkpoint.load(path)[1] == {} and equal(Net(seed=2), checkpoint.load(path)[0])
-    assert os.listdir(path.parent) == ["net.ckpt"]
+    assert os.listdir(path.parent) == ["net.ckpt"] and path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_checkpoint_of_plain_mindspore_is_loaded(tmp_path):

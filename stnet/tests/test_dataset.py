@@ -269,6 +269,8 @@ def test_preprocessing_leaves_the_source_and_goes_on(ucf, tmp_path, capsys):
     capsys.readouterr()
     assert preprocess_ucf101.main(flags) == 0 and folders[0].is_dir()
     assert "1 videos written" in capsys.readouterr().out and folders[1].stat().st_mtime_ns == stamp
+    with pytest.raises(UserError, match="has frames of 16, not 17 pixels"):
+        preprocess_ucf101.main([*flags[:-1], "17"])
     assert before == {path: path.stat().st_mtime_ns for path in ucf.rglob("*")}
 
 
