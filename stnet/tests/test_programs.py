@@ -97,6 +97,9 @@ def test_a_run_trains_is_evaluated_exported_and_predicts(execute, tiny, kinetics
         assert [guess["class"] for guess in one] == [guess["class"] for guess in other]
         assert one[0]["score"] == pytest.approx(other[0]["score"], abs=1e-5)
         assert {guess["class"] for guess in one} == {"slide up", "zoom in"}
+    (tmp_path / "text.mp4").write_text("no video")
+    status, _, error = execute(infer, *flags[:-1], f"--image_path={tmp_path}/text.mp4")
+    assert status == 1 and error.endswith("error: none of the 1 videos can be decoded\n")
 
 
 def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
