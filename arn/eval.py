@@ -23,7 +23,7 @@ def main(config):
 
     network = ARN(**config.model)
     load_weights(network, section.pretrained_model)
-    trained_on = set(read_label_map(section.pretrained_model)) & set(videos.names)
+    trained_on = set(read_label_map(section.pretrained_model) or ()) & set(videos.names)
     if trained_on:
         print(
             f"note: {len(trained_on)} of these {len(videos.names)} classes were trained on "

@@ -82,7 +82,7 @@ def folder_episode(folder):
     if missing := [name for name in ("support", "query") if not (folder / name).is_dir()]:
         raise UserError(f"infer.image_path wants support/<class>/* and query/*, {folder} has no {missing[0]}")
     support = class_folders(folder / "support")
-    empty = {path.name for path in (folder / "support").iterdir() if path.is_dir()} - set(support)
+    empty = {path.name for path in (folder / "support").glob("[!.]*") if path.is_dir()} - set(support)
     if empty:
         raise UserError(f"no videos in {folder / 'support' / min(empty)}")
     queries = [(path, None) for path in video_files(folder / "query")]

@@ -21,7 +21,7 @@ def main(config):
     network = build(config)
     mixed_precision(network, config.train.amp_level)  # as validation in training did
     load_weights(network, section.pretrained_model)
-    if kept := read_label_map(section.pretrained_model):
+    if (kept := read_label_map(section.pretrained_model)) is not None:
         check_labels(f"the label map of {section.pretrained_model}", kept, videos.labels)
 
     scores = probabilities(network, videos, section)

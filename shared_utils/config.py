@@ -1,6 +1,7 @@
 """Closed, typed configuration: default_config.yaml, then a chosen YAML, then --section.key=value."""
 import contextlib
 import difflib
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 CHOOSE = ("-c", "--config_path")
-SPELLING = ("file_formate", "file_format")  # of the published YAML files, and ours
 
 
 class UserError(Exception):
@@ -22,16 +22,15 @@ def explain(kinds, what):
     try:
         yield
     except kinds as error:
-        reason = getattr(error, "strerror", None) or (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{what}: {reason}") from None
+        reason = getattr(error, "strerror", None) or (str(error) or repr(error)).split("\n\n")[0]
+        raise UserError(f"{what}: {' '.join(reason.split())}") from None
 
 
 def load(argv, default):
     """Locked ConfigDict of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
     Every key must stand in `default`, with a value of the same type (null takes any), a number from 0 on.
-    `base:` is relative to the file that says it. Keys that only published files need: those in the default's
-    list `only` take no other value, those in its mapping `instead` have no effect, which a note tells. Raises
-    UserError with the key and the nearest known one."""
+    Keys that only published files need: those in the default's list `only` take no other value, those in its
+    mapping `instead` have no effect, which a note tells. Raises UserError with the nearest known key."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
     values, known = dict(_flat(tree)), dict(_flat(tree))
@@ -39,7 +38,7 @@ def load(argv, default):
     for path, changes in _inheritance(Path(chosen[-1])) if chosen else []:
         if path.resolve() != Path(default).resolve():
             values.update(_fitting(known, _flat(changes, known), path))
-    flags = [(word[2:].replace(*SPELLING), text) for word, text in words if word not in CHOOSE]
+    flags = [(word[2:], text) for word, text in words if word not in CHOOSE]
     flags = {key: text if isinstance(known.get(key), str) or not text else _yaml(text, f"--{key}={text}")
              for key, text in flags}
     values.update(_fitting(known, _flat(flags, known), "the command line"))
@@ -90,8 +89,8 @@ def _yaml(text, source):
 
 
 def _read_yaml(path):
-    with explain(OSError, f"cannot read the configuration {path}"):
-        tree = _yaml(Path(path).read_bytes(), path)
+    with explain((OSError, UnicodeDecodeError), f"cannot read the configuration {path}"):
+        tree = _yaml(Path(path).read_text(encoding="utf-8"), path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no configuration: a mapping of sections is expected")
     return tree
@@ -109,7 +108,7 @@ def _inheritance(path, heirs=()):
 def _flat(tree, known=None, prefix=""):
     """(dotted key, value) of a tree; sections are entered where `known` has them, without it also kept."""
     for name, value in tree.items():
-        key = f"{prefix}{name}".replace(*SPELLING)
+        key = re.sub(r"\bfile_formate$", "file_format", f"{prefix}{name}")  # the published files' spelling
         section = isinstance(value, dict) and (known is None or isinstance(known.get(key), dict))
         if known is None or not section:
             yield key, value

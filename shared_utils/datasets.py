@@ -63,16 +63,16 @@ def ucf101(root, split, chosen="1"):
 
 
 def on_disk(root, split, rows, labels):
-    """([Video], names not on disk, labels) of rows (class, name, path of file or frames), or UserError."""
+    """([Video], names not on disk, labels) of rows (class, name, path or None of file or frames)."""
     videos, missing = [], []
-    for name, row, file in rows:
-        path = file if file.exists() else file.with_suffix("")
-        if not path.exists():
-            missing.append(row)
-        elif name not in labels:
-            raise UserError(f"{row} of the {split} list: classInd.txt has no class {name}")
+    for label, name, file in rows:
+        path = file and (file if file.exists() else file.with_suffix(""))
+        if not path or not path.exists():
+            missing.append(name)
+        elif label not in labels:
+            raise UserError(f"{name} of the {split} list: classInd.txt has no class {label}")
         else:
-            videos.append(Video(video_id(row), path, labels[name]))
+            videos.append(Video(video_id(name), path, labels[label]))
     if not videos:
         raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
     return videos, missing, labels
@@ -108,8 +108,7 @@ def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     files = [path for folder in folders for path in video_files(folder, suffixes)]
     there = {path.stem if path.suffix.lower() in suffixes else path.name: path for path in files}
-    rows = [(name, stem, there.get(stem, root / split / stem)) for name, stem in rows]
-    return on_disk(root, split, rows, labels)
+    return on_disk(root, split, [(name, stem, there.get(stem)) for name, stem in rows], labels)
 
 
 def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
@@ -132,10 +131,10 @@ def write_label_map(path, labels):
 
 
 def read_label_map(path):
-    """{class: id} from beside the checkpoint `path`, empty where there is none. Raises UserError."""
+    """{class: id} from beside the checkpoint `path`, None where there is none. Raises UserError."""
     path = Path(path).with_suffix(".labels.json")
     with explain((OSError, TypeError, ValueError), f"cannot read the label map {path}"):
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def check_labels(source, kept, labels):

@@ -76,14 +76,13 @@ class KeptGraph(Callback):
         os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
         self.compiled = True
 
-    def key(self, given, program):
+    def key(self, given, script):
         """Hash of configuration, parameters, shapes of a step's data, MS_* variables, version and sources."""
         told = [str(parameter) for parameter in given.train_network.get_parameters()]
         told += [(tensor.shape, str(tensor.dtype)) for tensor in given.train_dataset_element]
         told += sorted(item for item in os.environ.items() if item[0].startswith("MS_"))
         key = hashlib.sha256(repr([ms.__version__, self.config, told]).encode())
-        sources = [program, *program.parent.glob("src/*.py"), *Path(__file__).parent.glob("*.py")]
-        for source in sorted(sources):
+        for source in sorted([script, *script.parent.glob("src/*.py"), *Path(__file__).parent.glob("*.py")]):
             key.update(source.read_bytes())
         return key.hexdigest()[:32]
 

@@ -24,8 +24,9 @@ def export(network, inputs, file_name, file_format):
     what was proved). But for AIR it is loaded back and must give the network's answers in evaluation mode;
     otherwise nothing is written and UserError tells the difference."""
     network.set_train(False)
-    target = Path(str(file_name).removesuffix(f".{file_format.lower()}") + f".{file_format.lower()}")
-    if str(file_name).rpartition("/")[2] in ("", ".", ".."):
+    stem = str(file_name).removesuffix(f".{file_format.lower()}")
+    target = Path(f"{stem}.{file_format.lower()}")
+    if stem.rpartition("/")[2] in ("", ".", ".."):
         raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
     tensors = [ms.Tensor(array) for array in inputs]
     proof = "not compared, AIR is not reloaded"

@@ -112,7 +112,7 @@ class Run(Callback):
 
     def epochs_left(self):
         """Epochs of steps_per_epoch steps until the end, the last one perhaps cut short."""
-        return max(0, -((self.step - self.total_steps) // self.steps_per_epoch))
+        return max(0, -(-(self.total_steps - self.step) // self.steps_per_epoch))
 
     def on_train_begin(self, run_context):
         signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))  # a step ends first
@@ -226,7 +226,7 @@ class Run(Callback):
         checkpoint.assign(state, tensors, path, sorted(set(tensors) - set(state)), "state of this run")
         if (steps := facts.get("steps_per_epoch")) != self.steps_per_epoch:
             raise UserError(f"{path} has epochs of {steps}, not {self.steps_per_epoch} steps")
-        check_labels(f"the label map of {path}", read_label_map(path), self.labels)
+        check_labels(f"the label map of {path}", read_label_map(path) or {}, self.labels)
         self.step, self.validated = facts["global_step"], facts.get("validated", True) or not self.validate
         states = [*filter(None, map(checkpoint.place, self.folder.glob(f"{facts['prefix']}-[0-9]*_*.ckpt")))]
         own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states

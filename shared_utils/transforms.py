@@ -52,8 +52,8 @@ def horizontal_flip(clip, rng, prob=0.5):
 def normalize(clip, rng, mean, std):
     """(clip - mean) / std by channel; the clip is (C, T, H, W) float."""
     if not np.issubdtype(clip.dtype, np.floating) or len(clip) != len(mean) or min(std) <= 0:
-        raise UserError(f"VideoNormalize wants a ({len(mean)}, T, H, W) float clip and std above 0, not "
-                        f"{clip.dtype} {clip.shape} and {list(std)}; VideoRescale or VideoToTensor first")
+        raise UserError(f"VideoNormalize wants std above 0, not {list(std)}, a ({len(mean)}, T, H, W) float, "
+                        f"not {clip.dtype} {clip.shape}: VideoRescale, VideoReOrder or VideoToTensor first")
     mean, std = (np.float32(value).reshape(-1, 1, 1, 1) for value in (mean, std))
     return (clip - mean) / std
 

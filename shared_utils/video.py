@@ -60,8 +60,7 @@ def decode(path, indices, each=None, jpegs=None):
 
 
 def write_picture(path, clip, lines, fps=8, height=192):
-    """Write a clip (T, H, W, 3) uint8 RGB as a .gif or .mp4 of `height` pixels with `lines` of text below it.
-    `lines` are (text, (r, g, b)), shrunk to the width. Raises UserError where `path` cannot be written."""
+    """Write a clip (T, H, W, 3) uint8 RGB as .gif or .mp4 above `lines` (text, (r, g, b)), or UserError."""
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (text, colour) in enumerate(lines):
@@ -70,10 +69,13 @@ def write_picture(path, clip, lines, fps=8, height=192):
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
               for frame in clip]
-    options = {"format": ".gif", "duration": 1000 / fps, "loop": 0} if str(path).endswith(".gif") else {
-        "format": ".mp4", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    with whole(path) as temporary:  # on a full disk imageio would leave a traceback
-        temporary.write_bytes(imageio.mimsave("<bytes>", frames, **options))
+    gif = str(path).endswith(".gif")
+    options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
+        "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+    with whole(path) as temporary:
+        data = imageio.mimsave("<bytes>" if gif else temporary, frames, **options)
+        if gif:  # of whose closing on a full disk imageio would leave a traceback
+            temporary.write_bytes(data)
 
 
 class _Refused(Exception):

@@ -64,7 +64,7 @@ def bench_network(args):
     network.set_train(False)
     forward = seconds(lambda: network(clips).asnumpy(), args.repeats)
     loss = nn.WithLossCell(network, CrossEntropySmooth(101))
-    step = nn.TrainOneStepCell(loss, nn.SGD(network.trainable_params(), 0.01, 0.9)).set_train()
+    step = nn.TrainOneStepCell(loss, nn.Momentum(network.trainable_params(), 0.01, 0.9)).set_train()
     lap = seconds(lambda: step(clips, labels).asnumpy(), args.repeats)
     print(f"forward {forward:.3f} s   training step {lap:.3f} s")
 

@@ -21,7 +21,7 @@ def main(config):
 
     network = settings.build(config)
     load_weights(network, path)
-    if kept := read_label_map(path):
+    if (kept := read_label_map(path)) is not None:
         check_labels(f"the label map of {path}", kept, videos.labels)
 
     scores = probabilities(network, videos, config.eval_batch_size)

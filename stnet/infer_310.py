@@ -43,7 +43,7 @@ def main(config):
 def preprocess(config, folder, path):
     """Write the super-images (1, T, 3N, H, W) of each video of eval_split to `folder`. Raises UserError."""
     videos = LabelledVideos(config, config.eval_split)
-    if kept := read_label_map(path):
+    if (kept := read_label_map(path)) is not None:
         check_labels(f"the label map of {path}", kept, videos.labels)
     (folder / LIST).unlink(missing_ok=True)  # without it the folder is not whole
 

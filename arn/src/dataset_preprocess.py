@@ -4,10 +4,11 @@
 
 `<Class>/<video>.avi` becomes the folder `<Class>/<video>` of 000000.jpg, 000001.jpg, ... Frames are squashed
 to the size that training wants, so that training sees the same pixels up to JPEG. Sources stay as they are.
-Run again, it goes on where it stopped. Exit status 1 when a video could not be decoded.
+Run again with the same size, it goes on where it stopped. Exit status 1 when a video could not be decoded.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -52,15 +53,23 @@ def write_frames(video, folder, size, quality):
     return count
 
 
+def kept_size(folders):
+    """(height, width) of the frames in the first of the folders that can be read, None without any."""
+    for folder in folders:
+        with contextlib.suppress(VideoError):
+            return probe(folder)[1:]
+    return None
+
+
 def preprocess(source, output, size, quality, workers):
     """Frames of all videos of `source` below `output`: ({bad video: reason}, number written)."""
     folders, output = class_folders(source), writable_folder(output)
     if output.resolve() == Path(source).resolve():
         raise UserError("--output_dir is the source: frames go to a folder of their own")
     todo = {path: output / video_id(path) for paths in folders.values() for path in paths}
-    done = [folder for folder in todo.values() if folder.is_dir()]
-    if done and (was := list(probe(done[0])[1:])) != list(size):
-        raise UserError(f"{output} has frames of {was}, not {list(size)}: name another --output_dir")
+    kept = kept_size(folder for folder in todo.values() if folder.is_dir())
+    if kept and list(kept) != list(size):
+        raise UserError(f"{output} has frames of {list(kept)}, not {list(size)}: name another --output_dir")
     todo = {path: folder for path, folder in todo.items() if path.is_file() and not folder.is_dir()}
     bad, written = {}, 0
     with ThreadPoolExecutor(workers) as pool:

@@ -96,7 +96,7 @@ def test_a_video_is_named_by_its_folder_and_its_file():
 
 def test_a_label_map_is_kept_and_compared(tmp_path):
     path, labels = tmp_path / "net.ckpt", {"Größe": 0, "b": 1, "c": 2}
-    assert datasets.read_label_map(path) == {}
+    assert datasets.read_label_map(path) is None
     datasets.write_label_map(path, labels)
     assert datasets.read_label_map(path) == labels and [*tmp_path.iterdir()] == [tmp_path / "net.labels.json"]
     datasets.check_labels("x", dict(reversed(labels.items())), labels)
@@ -107,6 +107,9 @@ def test_a_label_map_is_kept_and_compared(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             datasets.check_labels("x", labels, other)
+    (tmp_path / "net.labels.json").write_bytes(b"{}")
+    with pytest.raises(UserError, match="class Größe is missing there"):
+        datasets.check_labels("x", datasets.read_label_map(path), labels)
     for content in (b"", b"[1]", b"3", b"\xff", b'{"a": 0'):
         (tmp_path / "net.labels.json").write_bytes(content)
         with pytest.raises(UserError, match=r"cannot read the label map .*net\.labels\.json"):
@@ -149,6 +152,8 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
     ]
     assert missing == ["gone_000001_000011"] and len(labels) == 400
     assert list(labels)[:2] == ["abseiling", "air drumming"] and labels["zumba"] == 399
+    (kinetics / "train" / "gone_000001_000011").mkdir()  # without frames
+    assert datasets.labelled(kinetics, "Kinetic400", "train", 400)[1] == ["gone_000001_000011"]
     videos, _, labels = datasets.labelled(kinetics, "Kinetics400", "train", 2)
     assert labels == {"abseiling": 0, "zumba": 1} and [video.label for video in videos] == [0, 1]
     few = kinetics / "few.csv"

@@ -182,7 +182,7 @@ def test_wrong_names_and_arguments_are_told_at_once(operation, message):
 
 def test_a_deviation_of_nothing_is_refused(clip):
     for std in ([1, 0, 1], [1, -1, 1]):
-        with pytest.raises(UserError, match=r"wants a .* float clip and std above 0, not float32"):
+        with pytest.raises(UserError, match=r"wants std above 0, not \[1, (0|-1), 1\],"):
             apply(clip, {"type": "VideoToTensor"}, {"type": "VideoNormalize", "mean": [0, 0, 0], "std": std})
 
 

@@ -9,6 +9,7 @@ preprocess_report.json; the exit status is 1 then.
 """
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -126,6 +127,14 @@ def _begin():
     threading.Thread(target=follow, daemon=True).start()
 
 
+def kept_size(folders):
+    """(height, width) of the frames in the first of the folders that can be read, None without any."""
+    for folder in folders:
+        with contextlib.suppress(VideoError):
+            return probe(folder)[1:]
+    return None
+
+
 def preprocess(source, output, short_size, quality, workers):
     """Frames of all videos of `source` below `output`: ({bad video: reason}, number written). Raises
     UserError."""
@@ -147,10 +156,9 @@ def preprocess(source, output, short_size, quality, workers):
     else:
         print(f"no official lists in {source}: training needs ucfTrainTestlist there")
     todo = [path for path in paths if not (output / video_id(path)).is_dir()]
-    if done := sorted(set(paths) - set(todo)):
-        edge = min(probe(output / video_id(done[0]))[1:])
-        if edge != short_size:
-            raise UserError(f"{output} has frames of {edge}, not {short_size} pixels: name another one")
+    kept = kept_size(output / video_id(path) for path in sorted(set(paths) - set(todo)))
+    if kept and min(kept) != short_size:
+        raise UserError(f"{output} has frames of {min(kept)}, not {short_size} pixels: name another one")
     work = partial(preprocess_video, output=output, short_size=short_size, quality=quality)
     return run_all(work, todo, workers)
 

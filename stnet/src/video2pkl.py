@@ -72,7 +72,7 @@ def main(argv):
     if strange := sorted({name for name, _ in rows} - labels.keys()):
         raise UserError(f"{args.labels} has no class {strange[0]}")
     folders = [args.source, *sorted(entry for entry in args.source.iterdir() if entry.is_dir())]
-    there = {video_id(path).split("/")[1]: path for folder in folders for path in video_files(folder)}
+    there = {video_id(path).split("/")[-1]: path for folder in folders for path in video_files(folder)}
     dest = writable_folder(args.dest)
     missing = [stem for _, stem in rows if stem not in there]
     wanted = {stem: labels[name] for name, stem in rows if stem in there}

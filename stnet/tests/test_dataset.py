@@ -116,7 +116,7 @@ def kill_itself(path):
 def test_a_process_of_preprocessing_that_is_killed_is_told(tmp_path):
     with pytest.raises(UserError, match="a process ended before its video did"):
         preprocess_ucf101.run_all(kill_itself, [tmp_path / "a", tmp_path / "b"], 2)
-    assert (tmp_path / "a").exists()
+    assert any(tmp_path.iterdir())  # which of the two came first is chance
 
 
 LINGERS = """
@@ -181,7 +181,7 @@ def test_video_frames_and_pickle_give_the_same_clips(kinetics, tmp_path, capsys)
     assert "missing" in capsys.readouterr().out
 
 
-def test_pickles_go_on_where_they_stopped(kinetics, tmp_path, capsys):
+def test_pickles_go_on_where_they_stopped(kinetics, tmp_path, capsys, monkeypatch):
     assert to_pickles(kinetics, tmp_path, "val") == 0
     kept = sorted((tmp_path / "val").iterdir())
     before = kept[1].stat().st_mtime_ns
@@ -190,6 +190,8 @@ def test_pickles_go_on_where_they_stopped(kinetics, tmp_path, capsys):
     assert to_pickles(kinetics, tmp_path, "val") == 0
     assert capsys.readouterr().out.startswith("1 pickles written")
     assert kept[1].stat().st_mtime_ns == before and kept[0].exists()
+    monkeypatch.chdir(kinetics / "val")
+    assert video2pkl.main([str(kinetics / "kinetics-400_val.csv"), ".", str(tmp_path / "val"), "1"]) == 0
     name, frames, label = dataset.read_pickle(kept[0])
     assert name == kept[0].stem and len(frames) > 5 and frames[0][:2] == b"\xff\xd8" and label in (0, 1)
 
@@ -271,6 +273,9 @@ def test_preprocessing_leaves_the_source_and_goes_on(ucf, tmp_path, capsys):
     assert "1 videos written" in capsys.readouterr().out and folders[1].stat().st_mtime_ns == stamp
     with pytest.raises(UserError, match="has frames of 16, not 17 pixels"):
         preprocess_ucf101.main([*flags[:-1], "17"])
+    for frame in folders[0].iterdir():
+        frame.write_bytes(b"")  # as lost power leaves it: the next folder tells the size
+    assert preprocess_ucf101.main(flags) == 0
     assert before == {path: path.stat().st_mtime_ns for path in ucf.rglob("*")}
 
 
