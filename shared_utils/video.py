@@ -173,7 +173,7 @@ def _content(path):
     # Python's own file objects give up the interpreter's lock twice as often, and threads wait for it.
     file = os.open(path, os.O_RDONLY)
     try:
-        return os.read(file, os.fstat(file).st_size)
+        return b"".join(iter(lambda: os.read(file, 2**16), b""))
     finally:
         os.close(file)
 

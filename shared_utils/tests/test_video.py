@@ -311,6 +311,12 @@ def test_threads_may_decode_at_the_same_time(numbered):
             assert all(frame_numbers(clip).tolist() == [40, 3, 59] for clip in clips)
 
 
+def test_a_file_system_may_answer_short(numbered, monkeypatch):
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, size: read(file, min(size, 100)))
+    assert frame_numbers(decode(numbered["jpeg"], [3, 40])).tolist() == [3, 40]
+
+
 def test_the_error_travels_between_processes():
     error = VideoError(Path("a b.avi"), "two\nlines")
     again = pickle.loads(pickle.dumps(error))
