@@ -6,6 +6,8 @@ padded place goes to the far side.
 
 from functools import partial
 
+import mindspore as ms
+import numpy as np
 from mindspore import nn, ops
 
 from shared_utils.config import UserError
@@ -13,14 +15,14 @@ from src.dropout import Dropout
 
 
 class Unit(nn.Cell):
-    """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T', H', W').
+    """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T, H, W).
 
     In evaluation the normalisation is folded into the convolution.
     """
 
-    def __init__(self, in_channels, channels, kernel=1, stride=1, *, momentum):
+    def __init__(self, in_channels, channels, kernel=1, *, momentum):
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, channels, kernel, stride, pad_mode="same")
+        self.conv = nn.Conv3d(in_channels, channels, kernel, pad_mode="same")
         self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum)
         # Half the time of a broadcast sum. ONNX has it as part of the convolution, behind nothing else.
         self.add_bias = ops.BiasAdd(data_format="NCDHW")
@@ -32,6 +34,60 @@ class Unit(nn.Cell):
         scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (C,)
         x = self.conv.conv3d(x, self.conv.weight * scale.reshape((-1, 1, 1, 1, 1)))
         return ops.relu(self.add_bias(x, (norm.beta - norm.moving_mean * scale).astype(x.dtype)))
+
+
+class Stem(nn.Cell):
+    """Convolution 7x7x7 of stride 2, batch normalisation, ReLU, max pooling 1x3x3 of stride (1, 2, 2).
+
+    (B, 3, T, H, W) -> (B, 64, T / 2, H / 4, W / 4). A window of the convolution covers four pairs of frames:
+    all pairs are convolved as images, to 4 x 64 channels, of which a product with zeros and ones sums the
+    four of a window. On the CPU that is faster than Conv3D, which copies each pixel 43 times and not 12.
+    """
+
+    def __init__(self, *, momentum):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 64, 7, 2, pad_mode="same")
+        self.norm = nn.BatchNorm3d(64, eps=1e-3, momentum=momentum)
+        self.of_pairs = ops.Conv2D(4 * 64, (7, 7), pad_mode="same", stride=(2, 2))
+        self.pool = ops.MaxPool(3, 2, "same")
+
+    def convolve(self, x, weight):
+        """The convolution with `weight` (64, 3, 7, 7, 7): (B, 3, T, H, W) -> (B * T', 64, H', W')."""
+        b, c, t, h, w = x.shape
+        if t % 2:  # SAME padding has a frame more ahead of an odd count
+            x = ops.concat((ops.zeros_like(x[:, :, :1]), x), 2)
+        x = (
+            x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5).reshape(-1, 2 * c, h, w)
+        )  # (B * T', 6, H, W)
+        weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
+        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (pair, 64, 3, frame, 7, 7)
+        x = self.of_pairs(x, weight.reshape(-1, 2 * c, 7, 7))  # (B * T', 4 * 64, H', W')
+        _, _, h, w = x.shape
+        x = ops.matmul(windows(-(-t // 2)).astype(x.dtype), x.reshape(b, -1, 64 * h * w))
+        return x.reshape(-1, 64, h, w)
+
+    def construct(self, clips):
+        norm = self.norm.bn2d
+        if self.training:
+            x = self.pool(ops.relu(norm(self.convolve(clips, self.conv.weight))))
+        else:
+            scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (64,)
+            x = self.pool(self.convolve(clips, self.conv.weight * scale.reshape(-1, 1, 1, 1, 1)))
+            bias = (norm.beta - norm.moving_mean * scale).reshape(1, -1, 1, 1)
+            x = ops.relu(x + bias.astype(x.dtype))  # what rises everywhere can wait for the maxima
+        _, c, h, w = x.shape
+        return x.reshape(clips.shape[0], -1, c, h, w).transpose(0, 2, 1, 3, 4)  # (B, 64, T', H'', W'')
+
+
+@ops.constexpr
+def windows(pairs):
+    """(T', 4 T') of 0 and 1: which tap of which pair of frames each window of the stem is the sum of."""
+    matrix = np.zeros((pairs, pairs, 4), np.float32)
+    for tap in range(4):
+        for window in range(pairs):
+            if 0 <= window + tap - 1 < pairs:
+                matrix[window, window + tap - 1, tap] = 1
+    return ms.Tensor(matrix.reshape(pairs, -1))
 
 
 class MaxPool(nn.Cell):
@@ -110,8 +166,7 @@ class I3D(nn.Cell):
         if norm_momentum > 1:
             raise UserError(f"model.norm_momentum must be at most 1, not {norm_momentum}")
         unit, mixed = (partial(part, momentum=norm_momentum) for part in (Unit, Mixed))
-        self.conv1a = unit(3, 64, 7, 2)
-        self.pool2a = MaxPool((1, 3, 3), (1, 2, 2))
+        self.conv1a = Stem(momentum=norm_momentum)
         self.conv2b = unit(64, 64)
         self.conv2c = unit(64, 192, 3)
         self.pool3a = MaxPool((1, 3, 3), (1, 2, 2))
@@ -131,7 +186,7 @@ class I3D(nn.Cell):
 
     def pooled(self, clips):
         """Clips (B, 3, T, H, W) -> averages (B, 1024, T', H', W') of the windows."""
-        x = self.pool3a(self.conv2c(self.conv2b(self.pool2a(self.conv1a(clips)))))  # (B, 192, T/2, H/8, W/8)
+        x = self.pool3a(self.conv2c(self.conv2b(self.conv1a(clips))))  # (B, 192, T/2, H/8, W/8)
         x = self.pool4a(self.mixed3c(self.mixed3b(x)))  # (B, 480, T/4, H/16, W/16)
         x = self.mixed4f(self.mixed4e(self.mixed4d(self.mixed4c(self.mixed4b(x)))))
         x = self.mixed5c(self.mixed5b(self.pool5a(x)))  # (B, 1024, T/8, H/32, W/32)
