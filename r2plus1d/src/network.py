@@ -20,7 +20,7 @@ class Unit(nn.Cell):
 
     (B, T, C, H, W) -> (B, T', C', H', W'). With `taps` 1 the kernel is (1, size, size); with 3 and size 1 it
     is (3, 1, 1), a convolution to three times the channels, one for each frame that it is to be added to.
-    In evaluation the normalisation is folded into the convolution.
+    In evaluation the normalisation is folded into the convolution, unless taps are summed between them.
     """
 
     def __init__(self, in_channels, channels, size=1, stride=(1, 1, 1), taps=1, relu=True):
@@ -47,14 +47,11 @@ class Unit(nn.Cell):
     def construct(self, x):
         b, t, c, h, w = x.shape
         x = x.reshape(b * t, c, h, w)
-        if self.training:
+        if self.training or self.taps > 1:
             x = self.norm(self.gather(self.conv(x), t))
         else:
             scale = self.norm.gamma / ops.sqrt(self.norm.moving_variance + self.norm.eps)  # (C',)
             bias = self.norm.beta - self.norm.moving_mean * scale
-            if self.taps == 3:
-                scale = ops.concat((scale, scale, scale))
-                bias = ops.concat((ops.zeros_like(bias), bias, ops.zeros_like(bias)))
             x = self.conv.conv2d(x, self.conv.weight * scale.reshape(-1, 1, 1, 1))
             x = self.gather(self.add_bias(x, bias), t)
         return self.activate(x).reshape(b, -1, *x.shape[1:])  # (B, T', C', H', W')
