@@ -55,9 +55,9 @@ class Unit(nn.Cell):
         self.add_bias = ops.BiasAdd(data_format="NCDHW")
 
     def construct(self, x):
+        if self.temporal is not None and (not self.training or self.temporal.pays(x.shape)):
+            return self.norm(self.temporal(x, self.conv.weight))
         if self.training:
-            if self.temporal is not None and self.temporal.pays(x.shape):
-                return self.norm(self.temporal(x, self.conv.weight))
             return self.norm(self.conv(x))
         weight, bias = self.folded()
         if self.same is not None:
