@@ -1,4 +1,4 @@
-"""A convolution over time that is fast on the CPU, where MindSpore hands oneDNN the plain layout."""
+"""Convolutions that are fast on the CPU, where MindSpore hands oneDNN the plain layout."""
 
 import mindspore as ms
 import numpy as np
@@ -54,3 +54,29 @@ def neighbours(frames):
     """(1, 1, T, 3 T) of 0 and 1: which frame of which tap each frame of the output is the sum of."""
     taps = [np.eye(frames, k=shift, dtype=np.float32) for shift in (-1, 0, 1)]
     return ms.Tensor(np.concatenate(taps, 1)[None, None])
+
+
+class PairedConv(nn.Cell):
+    """Convolution 5x7x7 of stride 2: x (B, C, T, H, W), weight (D, C, 5, 7, 7) -> (B, D, T', H', W').
+
+    A window covers three pairs of frames: each pair is convolved as an image to 3D channels, of which a
+    product with zeros and ones sums the three of a window. Conv3D copies each pixel 31 times and not 12.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.of_pairs = ops.Conv3D(
+            3 * channels, (1, 7, 7), pad_mode="pad", pad=(0, 0, 3, 3, 3, 3), stride=(1, 2, 2)
+        )
+
+    def construct(self, x, weight):
+        b, c, t, h, w = x.shape
+        if t % 2:
+            x = ops.concat((x, ops.zeros_like(x.narrow(2, 0, 1))), 2)
+        x = x.reshape(b, c, -1, 2, h, w).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * c, -1, h, w)
+        weight = ops.concat((weight, ops.zeros_like(weight.narrow(2, 0, 1))), 2)
+        weight = weight.reshape(-1, c, 3, 2, 7, 7).transpose(0, 2, 1, 3, 4, 5)  # (D, pair, C, frame, 7, 7)
+        x = self.of_pairs(x, weight.reshape(-1, 2 * c, 1, 7, 7))
+        _, _, t, h, w = x.shape
+        x = ops.matmul(neighbours(t).astype(x.dtype), x.reshape(b, -1, 3 * t, h * w))
+        return x.reshape(b, -1, t, h, w)

@@ -9,7 +9,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal, Normal, initializer
 
 from shared_utils.config import UserError
-from src.cpu import TemporalConv
+from src.cpu import PairedConv, TemporalConv
 from src.dropout import Dropout
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -162,6 +162,8 @@ class Stem(nn.Cell):
     def __init__(self, conv_stride_t, pool_stride_t):
         super().__init__()
         self.unit = Unit(3, 64, (5, 7, 7), (conv_stride_t, 2, 2))
+        if conv_stride_t == 2 and ms.get_context("device_target") == "CPU":
+            self.unit.conv.conv3d = PairedConv(64)
         self.seldom = ops.Conv3D(64, (5, 7, 7), stride=(conv_stride_t * pool_stride_t, 2, 2))
         self.pool_stride_t = pool_stride_t
 

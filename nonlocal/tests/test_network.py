@@ -9,7 +9,7 @@ from mindspore import nn
 
 from shared_utils.config import UserError
 from src.inflate import inflate
-from src.network import MODES, NonLocal, NonLocalI3D, Unit
+from src.network import MODES, NonLocal, NonLocalI3D, Stem, Unit
 
 PARAMETERS, PLAIN, EMPTY = 35_397_840, 28_043_472, ((), (), (), ())
 
@@ -220,13 +220,26 @@ class Weighted(nn.Cell):
         return (self.cell(x) * self.target).sum()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
-def test_gradients_over_time_are_the_convolutions(steps):
-    """The unit's own gradient of a 3x1x1 convolution against that of nn.Conv3d, the norm left out."""
-    unit, plain = Unit(6, 4, (3, 1, 1)), nn.Conv3d(6, 4, (3, 1, 1), pad_mode="same")
+@pytest.mark.parametrize(
+    "kernel, stride, shape",
+    [
+        ((3, 1, 1), (1, 1, 1), (6, 1, 3, 5)),
+        ((3, 1, 1), (1, 1, 1), (6, 2, 3, 5)),
+        ((3, 1, 1), (1, 1, 1), (6, 5, 3, 5)),
+        ((3, 1, 1), (1, 1, 1), (40, 5, 3, 5)),
+        ((5, 7, 7), (2, 2, 2), (3, 7, 10, 9)),
+        ((5, 7, 7), (2, 2, 2), (3, 8, 9, 12)),
+    ],
+)
+def test_convolutions_and_gradients_of_the_cpu_are_conv3ds(kernel, stride, shape):
+    """The stem's and a unit's convolution in training against that of nn.Conv3d, the norm left out."""
+    unit = Stem(2, 2).unit if stride[0] == 2 else Unit(shape[0], 4, kernel, stride)
+    padding = tuple(extent // 2 for extent in kernel for _ in range(2))
+    plain = nn.Conv3d(shape[0], unit.conv.out_channels, kernel, stride, "pad", padding)
     plain.weight.set_data(unit.conv.weight)
     unit.norm = nn.Identity()
-    x, target = ms.Tensor(random(2, 6, steps, 3, 5)), ms.Tensor(random(2, 4, steps, 3, 5))
+    x = ms.Tensor(random(2, *shape))
+    target = ms.Tensor(random(*plain(x).shape, seed=1))
     answers = []
     for cell, weight_ in ((unit.set_train(True), unit.conv.weight), (plain, plain.weight)):
         value, (of_x, of_weight) = ms.value_and_grad(Weighted(cell, target), 0, [weight_])(x)
