@@ -59,10 +59,14 @@ class Unit(nn.Cell):
             return self.norm(self.temporal(x, self.conv.weight))
         if self.training:
             return self.norm(self.conv(x))
+        if x.size < self.conv.weight.size:  # folding is a pass over the weights
+            return self.norm(self.convolve(x, self.conv.weight))
         weight, bias = self.folded()
-        if self.same is not None:
-            return self.add_bias(self.same(x, weight), bias)
-        return self.add_bias(self.valid(padded(x, self.padding), weight), bias)
+        return self.add_bias(self.convolve(x, weight), bias)
+
+    def convolve(self, x, weight):
+        """The convolution with `weight`, as it can be exported."""
+        return self.same(x, weight) if self.same is not None else self.valid(padded(x, self.padding), weight)
 
     def folded(self):
         """Weight (D, C, ...) and bias (D,) of the convolution with the normalisation in it."""
