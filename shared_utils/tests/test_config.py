@@ -269,4 +269,6 @@ def test_a_program_ends_with_one_line_and_status_1(tmp_path):
     assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith("error: unknown key sed in ")
     assert answer("raise UserError('two\\nlines')") == (1, "", "error: two lines\n")
     assert answer("raise KeyboardInterrupt") == (130, "", "interrupted\n")
-    assert "default_config.yaml" in answer("raise ValueError", "--help")[1]
+    status, out, err = answer("raise ValueError", "--help")
+    assert (status, err) == (0, "") and "default_config.yaml" in out
+    assert out.endswith((tmp_path / "default_config.yaml").read_text())
