@@ -56,15 +56,13 @@ class Stem(nn.Cell):
         b, c, t, h, w = x.shape
         if t % 2:  # SAME padding has a frame more ahead of an odd count
             x = ops.concat((ops.zeros_like(x[:, :, :1]), x), 2)
-        x = (
-            x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5).reshape(-1, 2 * c, h, w)
-        )  # (B * T', 6, H, W)
+        x = x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5)  # (B, T', 3, 2, H, W)
         weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
-        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (pair, 64, 3, frame, 7, 7)
-        x = self.of_pairs(x, weight.reshape(-1, 2 * c, 7, 7))  # (B * T', 4 * 64, H', W')
+        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (4, 64, 3, 2, 7, 7)
+        x = self.of_pairs(x.reshape(-1, 2 * c, h, w), weight.reshape(-1, 2 * c, 7, 7))
         _, _, h, w = x.shape
-        x = ops.matmul(windows(-(-t // 2)).astype(x.dtype), x.reshape(b, -1, 64 * h * w))
-        return x.reshape(-1, 64, h, w)
+        x = x.reshape(b, -1, 64 * h * w)  # (B, T' * 4, 64 * H' * W')
+        return ops.matmul(windows(x.shape[1] // 4).astype(x.dtype), x).reshape(-1, 64, h, w)
 
     def construct(self, clips):
         norm = self.norm.bn2d
