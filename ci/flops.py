@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import importlib
 import sys
+from inspect import signature
 from math import prod
 from pathlib import Path
 from unittest import mock
@@ -64,7 +65,12 @@ def multiply_accumulates(network, shapes):
     def as_defined(unit, _, out):  # the one product in it, at the places of its output (B, T, C, H, W)
         macs[-1] = unit.conv.weight.size * out.size // out.shape[2]
 
+    def of_weight(_, inputs, out):
+        macs[-1] = out.size * prod(inputs[1].shape[1:])
+
     for _, cell in network.cells_and_names():
+        if list(signature(cell.construct).parameters) == ["x", "weight"]:  # a convolution in another form
+            cell.register_forward_hook(of_weight)
         if getattr(cell, "mode", None) == "dot_product":
             cell.mode = "embedded_gaussian"
         if hasattr(cell, "taps"):

@@ -36,33 +36,54 @@ class Unit(nn.Cell):
         return ops.relu(self.add_bias(x, (norm.beta - norm.moving_mean * scale).astype(x.dtype)))
 
 
+class PairedConv(nn.Cell):
+    """Convolution of stride 2 with SAME padding, to frames as images.
+
+    x (B, C, T, H, W), weight (64, C, 7, 7, 7) -> (B * T', 64, H', W'). A window covers four pairs of frames:
+    all pairs are convolved as images, to 4 x 64 channels, of which a product with zeros and ones sums the
+    four of a window. On the CPU that is faster than Conv3D, which copies each pixel 43 times and not 12.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.of_pairs = ops.Conv2D(4 * 64, (7, 7), pad_mode="same", stride=(2, 2))
+
+    def construct(self, x, weight):
+        b, c, t, h, w = x.shape
+        if t % 2:  # SAME padding has a frame more ahead of an odd count
+            x = ops.concat((ops.zeros_like(x[:, :, :1]), x), 2)
+        x = x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5)  # (B, T', C, 2, H, W)
+        weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
+        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (4, 64, C, 2, 7, 7)
+        x = self.of_pairs(x.reshape(-1, 2 * c, h, w), weight.reshape(-1, 2 * c, 7, 7))
+        _, _, h, w = x.shape
+        x = x.reshape(b, -1, 64 * h * w)  # (B, T' * 4, 64 * H' * W')
+        return ops.matmul(windows(x.shape[1] // 4).astype(x.dtype), x).reshape(-1, 64, h, w)
+
+
+@ops.constexpr
+def windows(pairs):
+    """(T', 4 T') of 0 and 1: which tap of which pair of frames each window is the sum of."""
+    matrix = np.zeros((pairs, pairs, 4), np.float32)
+    for tap in range(4):
+        for window in range(pairs):
+            if 0 <= window + tap - 1 < pairs:
+                matrix[window, window + tap - 1, tap] = 1
+    return ms.Tensor(matrix.reshape(pairs, -1))
+
+
 class Stem(nn.Cell):
     """Convolution 7x7x7 of stride 2, batch normalisation, ReLU, max pooling 1x3x3 of stride (1, 2, 2).
 
-    (B, 3, T, H, W) -> (B, 64, T / 2, H / 4, W / 4). A window of the convolution covers four pairs of frames:
-    all pairs are convolved as images, to 4 x 64 channels, of which a product with zeros and ones sums the
-    four of a window. On the CPU that is faster than Conv3D, which copies each pixel 43 times and not 12.
+    (B, 3, T, H, W) -> (B, 64, T / 2, H / 4, W / 4).
     """
 
     def __init__(self, *, momentum):
         super().__init__()
         self.conv = nn.Conv3d(3, 64, 7, 2, pad_mode="same")
+        self.convolve = PairedConv()
         self.norm = nn.BatchNorm3d(64, eps=1e-3, momentum=momentum)
-        self.of_pairs = ops.Conv2D(4 * 64, (7, 7), pad_mode="same", stride=(2, 2))
         self.pool = ops.MaxPool(3, 2, "same")
-
-    def convolve(self, x, weight):
-        """The convolution with `weight` (64, 3, 7, 7, 7): (B, 3, T, H, W) -> (B * T', 64, H', W')."""
-        b, c, t, h, w = x.shape
-        if t % 2:  # SAME padding has a frame more ahead of an odd count
-            x = ops.concat((ops.zeros_like(x[:, :, :1]), x), 2)
-        x = x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5)  # (B, T', 3, 2, H, W)
-        weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
-        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (4, 64, 3, 2, 7, 7)
-        x = self.of_pairs(x.reshape(-1, 2 * c, h, w), weight.reshape(-1, 2 * c, 7, 7))
-        _, _, h, w = x.shape
-        x = x.reshape(b, -1, 64 * h * w)  # (B, T' * 4, 64 * H' * W')
-        return ops.matmul(windows(x.shape[1] // 4).astype(x.dtype), x).reshape(-1, 64, h, w)
 
     def construct(self, clips):
         norm = self.norm.bn2d
@@ -75,17 +96,6 @@ class Stem(nn.Cell):
             x = ops.relu(x + bias.astype(x.dtype))  # what rises everywhere can wait for the maxima
         _, c, h, w = x.shape
         return x.reshape(clips.shape[0], -1, c, h, w).transpose(0, 2, 1, 3, 4)  # (B, 64, T', H'', W'')
-
-
-@ops.constexpr
-def windows(pairs):
-    """(T', 4 T') of 0 and 1: which tap of which pair of frames each window of the stem is the sum of."""
-    matrix = np.zeros((pairs, pairs, 4), np.float32)
-    for tap in range(4):
-        for window in range(pairs):
-            if 0 <= window + tap - 1 < pairs:
-                matrix[window, window + tap - 1, tap] = 1
-    return ms.Tensor(matrix.reshape(pairs, -1))
 
 
 class MaxPool(nn.Cell):
