@@ -32,13 +32,12 @@ def load(path):
 
 
 def load_weights(network, path, replace=()):
-    """Load the network's parameters from the checkpoint `path`, but those whose names begin with one of
-    `replace`, and return its facts; an optimizer's state is passed over. Raises UserError, see assign."""
+    """Load the network's parameters from the checkpoint `path`, but those whose names begin as one of the
+    tuple `replace`; returns its facts. An optimizer's state is passed over. Raises UserError, see assign."""
     tensors, facts = load(path)
-    kept = tuple(replace)
-    wanted = {name: value for name, value in network.parameters_dict().items() if not name.startswith(kept)}
+    wanted = {name: own for name, own in network.parameters_dict().items() if not name.startswith(replace)}
     unexpected = sorted(set(facts.get("weights", tensors)) - set(wanted))
-    assign(wanted, tensors, path, [name for name in unexpected if not name.startswith(kept)])
+    assign(wanted, tensors, path, [name for name in unexpected if not name.startswith(replace)])
     return facts
 
 

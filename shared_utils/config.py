@@ -38,9 +38,8 @@ def load(argv, default):
     for path, changes in _inheritance(Path(chosen[-1])) if chosen else []:
         if path.resolve() != Path(default).resolve():
             values.update(_fitting(known, _flat(changes, known), path))
-    flags = [(word[2:], text) for word, text in words if word not in CHOOSE]
-    flags = {key: text if isinstance(known.get(key), str) or not text else _yaml(text, f"--{key}={text}")
-             for key, text in flags}
+    flags = {word[2:]: text if isinstance(known.get(word[2:]), str) or not text else
+             _yaml(text, f"{word}={text}") for word, text in words if word not in CHOOSE}
     values.update(_fitting(known, _flat(flags, known), "the command line"))
     if wrong := [key for key in only if str(values[key]).lower() != str(known[key]).lower()]:
         raise UserError(f"{wrong[0]} is {values[wrong[0]]}, but {known[wrong[0]]} is all there is")

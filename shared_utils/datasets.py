@@ -126,8 +126,8 @@ def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
 
 def write_label_map(path, labels):
     """Write {class: id} as JSON beside the checkpoint `path`, whole or not at all. Raises UserError."""
-    text = json.dumps(labels, indent=1, ensure_ascii=False)
-    write_text(Path(path).with_suffix(".labels.json"), f"{text}\n")
+    path = Path(path).with_suffix(".labels.json")
+    write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_label_map(path):

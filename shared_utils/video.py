@@ -10,7 +10,7 @@ import imageio
 import imageio_ffmpeg
 import numpy as np
 
-from shared_utils.config import UserError
+from shared_utils.config import UserError, explain
 from shared_utils.metrics import whole
 
 # decord gives everyone its own copy of std::random_device, with which a later import of mindspore aborts.
@@ -71,11 +71,13 @@ def write_picture(path, clip, lines, fps=8, height=192):
               for frame in clip]
     gif = str(path).endswith(".gif")
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
-        "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
-    with whole(path) as temporary:
+        "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
+    with whole(path) as temporary, explain(VideoError, f"cannot write {path}, is the disk full? Read back"):
         data = imageio.mimsave("<bytes>" if gif else temporary, frames, **options)
         if gif:  # of whose closing on a full disk imageio would leave a traceback
             temporary.write_bytes(data)
+        else:  # of which ffmpeg may have written a part, without a word of imageio
+            probe(temporary)
 
 
 class _Refused(Exception):

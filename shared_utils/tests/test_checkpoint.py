@@ -149,10 +149,10 @@ def test_every_tensor_that_does_not_fit_is_named(path):
 
 def test_only_the_classifier_may_be_replaced(path):
     network, fresh = Net(classes=7, seed=1), Net(classes=7, seed=1)
-    checkpoint.load_weights(network, path, replace=["head."])
+    checkpoint.load_weights(network, path, replace=("head.",))
     assert equal(network.head, parameters(fresh.head)) and equal(network.body, parameters(Net().body))
     with pytest.raises(UserError, match=r"2 tensors differ: body\.weight"):
-        checkpoint.load_weights(Net(hidden=6), path, replace=["head."])
+        checkpoint.load_weights(Net(hidden=6), path, replace=("head.",))
     for name in ("head.weight", "head.bias"):
         assert name in parameters(network)
 

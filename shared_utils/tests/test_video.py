@@ -343,6 +343,22 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.gif", "file"]
 
 
+def test_an_mp4_of_which_ffmpeg_wrote_a_part_is_not_left(tmp_path, monkeypatch):
+    mimsave = video.imageio.mimsave
+
+    def on_a_full_disk(path, *clip, **options):
+        mimsave(path, *clip, **options)
+        os.truncate(path, os.path.getsize(path) // 2)
+
+    clip = np.zeros((8, 48, 80, 3), np.uint8)
+    video.write_picture(tmp_path / "whole.mp4", clip, [])
+    assert video.probe(tmp_path / "whole.mp4") == (8, 196, 320)
+    monkeypatch.setattr(video.imageio, "mimsave", on_a_full_disk)
+    with pytest.raises(video.UserError, match=r"cannot write \S*a\.mp4, is the disk full\?"):
+        video.write_picture(tmp_path / "a.mp4", clip, [])
+    assert os.listdir(tmp_path) == ["whole.mp4"]
+
+
 @pytest.mark.parametrize("first", ["shared_utils.video", "mindspore.dataset"])
 def test_video_and_mindspore_are_imported_in_either_order(first):
     code = f"import sys, {first}; print('mindspore' in sys.modules); "
