@@ -6,7 +6,8 @@ The network runs once on zeros, and each convolution, dense layer and matrix pro
 computes in another form counts as it is defined: it runs in training mode, where no layer leaves out frames
 that a later one would drop; a non-local block with a dot product counts as an embedded Gaussian one, which
 has the same products in the paper's order; a convolution whose taps are summed afterwards counts at the
-frames that are left. Parameters are those that are trained.
+frames that are left, and what a cell makes of its arguments `x` and `weight` as the convolution of that
+weight. Parameters are those that are trained.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def run(main, script):
     default = Path(script).resolve().with_name("default_config.yaml")
     if {"-h", "--help"} & set(sys.argv[1:]):
         usage = f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]"
-        return print(f"{usage}\nKeys and defaults, as in {default}:\n\n{default.read_text()}", end="")
+        return print(f"{usage}\nKeys and defaults, as in {default}:\n\n{default.read_text('utf-8')}", end="")
     try:
         main(load(sys.argv[1:], default))
     except UserError as error:

@@ -7,17 +7,17 @@ padded place goes to the far side.
 from functools import partial
 
 import mindspore as ms
-import numpy as np
 from mindspore import nn, ops
 
 from shared_utils.config import UserError
+from src import cpu
 from src.dropout import Dropout
 
 
 class Unit(nn.Cell):
     """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T, H, W).
 
-    In evaluation the normalisation is folded into the convolution.
+    In evaluation the normalisation is folded into the convolution, where x is not less than the weights.
     """
 
     def __init__(self, in_channels, channels, kernel=1, *, momentum):
@@ -36,40 +36,26 @@ class Unit(nn.Cell):
         return ops.relu(self.add_bias(x, (norm.beta - norm.moving_mean * scale).astype(x.dtype)))
 
 
-class PairedConv(nn.Cell):
-    """Convolution of stride 2 with SAME padding, to frames as images.
+class MaxPool(nn.Cell):
+    """Max pooling with SAME padding: (B, C, T, H, W) -> (B, C, T', H', W')."""
 
-    x (B, C, T, H, W), weight (64, C, 7, 7, 7) -> (B * T', 64, H', W'). A window covers four pairs of frames:
-    all pairs are convolved as images, to 4 x 64 channels, of which a product with zeros and ones sums the
-    four of a window. On the CPU that is faster than Conv3D, which copies each pixel 43 times and not 12.
-    """
-
-    def __init__(self):
+    def __init__(self, kernel, stride):
         super().__init__()
-        self.of_pairs = ops.Conv2D(4 * 64, (7, 7), pad_mode="same", stride=(2, 2))
+        self.trained = cpu.ArgmaxPool(kernel, stride) if cpu.gradient_of_pooling_is_slow() else None
+        self.of_frames = kernel[0] == stride[0] == 1
+        if self.of_frames:  # as images: on the CPU MaxPool3D's gradient pools once more, slowly
+            self.pool = ops.MaxPool(kernel[1:], stride[1:], "same")
+        else:
+            self.pool = ops.MaxPool3D(kernel, stride, "same")
 
-    def construct(self, x, weight):
+    def construct(self, x):
+        if self.training and self.trained is not None:
+            return self.trained(x)
+        if not self.of_frames:
+            return self.pool(x)
         b, c, t, h, w = x.shape
-        if t % 2:  # SAME padding has a frame more ahead of an odd count
-            x = ops.concat((ops.zeros_like(x[:, :, :1]), x), 2)
-        x = x.reshape(b, c, -1, 2, h, w).transpose(0, 2, 1, 3, 4, 5)  # (B, T', C, 2, H, W)
-        weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
-        weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (4, 64, C, 2, 7, 7)
-        x = self.of_pairs(x.reshape(-1, 2 * c, h, w), weight.reshape(-1, 2 * c, 7, 7))
-        _, _, h, w = x.shape
-        x = x.reshape(b, -1, 64 * h * w)  # (B, T' * 4, 64 * H' * W')
-        return ops.matmul(windows(x.shape[1] // 4).astype(x.dtype), x).reshape(-1, 64, h, w)
-
-
-@ops.constexpr
-def windows(pairs):
-    """(T', 4 T') of 0 and 1: which tap of which pair of frames each window is the sum of."""
-    matrix = np.zeros((pairs, pairs, 4), np.float32)
-    for tap in range(4):
-        for window in range(pairs):
-            if 0 <= window + tap - 1 < pairs:
-                matrix[window, window + tap - 1, tap] = 1
-    return ms.Tensor(matrix.reshape(pairs, -1))
+        x = self.pool(x.reshape(b, c * t, h, w))
+        return x.reshape(b, c, t, *x.shape[2:])
 
 
 class Stem(nn.Cell):
@@ -81,40 +67,30 @@ class Stem(nn.Cell):
     def __init__(self, *, momentum):
         super().__init__()
         self.conv = nn.Conv3d(3, 64, 7, 2, pad_mode="same")
-        self.convolve = PairedConv()
+        self.paired = cpu.PairedConv(64) if ms.get_context("device_target") == "CPU" else None
         self.norm = nn.BatchNorm3d(64, eps=1e-3, momentum=momentum)
-        self.pool = ops.MaxPool(3, 2, "same")
+        self.pool = MaxPool((1, 3, 3), (1, 2, 2))
+
+    def convolve(self, clips, weight):
+        """The convolution with `weight`, to frames as images (B * T', 64, H', W')."""
+        if self.paired is not None:
+            return self.paired(clips, weight)
+        x = self.conv.conv3d(clips, weight).transpose(0, 2, 1, 3, 4)
+        return x.reshape(-1, *x.shape[2:])
 
     def construct(self, clips):
         norm = self.norm.bn2d
         if self.training:
-            x = self.pool(ops.relu(norm(self.convolve(clips, self.conv.weight))))
+            x = ops.relu(norm(self.convolve(clips, self.conv.weight)))
+            x = self.pool(x.expand_dims(2)).squeeze(2)
         else:
             scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (64,)
-            x = self.pool(self.convolve(clips, self.conv.weight * scale.reshape(-1, 1, 1, 1, 1)))
+            x = self.convolve(clips, self.conv.weight * scale.reshape(-1, 1, 1, 1, 1))
+            x = self.pool(x.expand_dims(2)).squeeze(2)
             bias = (norm.beta - norm.moving_mean * scale).reshape(1, -1, 1, 1)
             x = ops.relu(x + bias.astype(x.dtype))  # what rises everywhere can wait for the maxima
         _, c, h, w = x.shape
         return x.reshape(clips.shape[0], -1, c, h, w).transpose(0, 2, 1, 3, 4)  # (B, 64, T', H'', W'')
-
-
-class MaxPool(nn.Cell):
-    """Max pooling with SAME padding: (B, C, T, H, W) -> (B, C, T', H', W')."""
-
-    def __init__(self, kernel, stride):
-        super().__init__()
-        self.of_frames = kernel[0] == stride[0] == 1
-        if self.of_frames:  # as images: on the CPU MaxPool3D's gradient pools once more, slowly
-            self.pool = ops.MaxPool(kernel[1:], stride[1:], "same")
-        else:
-            self.pool = ops.MaxPool3D(kernel, stride, "same")
-
-    def construct(self, x):
-        if not self.of_frames:
-            return self.pool(x)
-        b, c, t, h, w = x.shape
-        x = self.pool(x.reshape(b, c * t, h, w))
-        return x.reshape(b, c, t, *x.shape[2:])
 
 
 class Mixed(nn.Cell):

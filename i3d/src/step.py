@@ -45,7 +45,8 @@ class TrainStep(nn.Cell):
         return ops.cat((step, ops.full((1,), (self.first + part) * size, dtype=dtype.int32)))
 
     def _part(self, clips, labels, part, size):
-        """Loss and gradients of a part of the step. `narrow` takes a tenth of the time of an index."""
+        """Loss and gradients of a part of the step."""
+        # An index would take ten times as long as `narrow`.
         clips, labels = clips.narrow(0, part * size, size), labels.narrow(0, part * size, size)
         return self.gradients(clips, labels, self._key(part, size))
 

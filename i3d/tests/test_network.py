@@ -11,7 +11,7 @@ from make_golden import CASES, CLASSES, TRAINED, clip, objective, probe
 from mindspore import nn
 
 from shared_utils.config import UserError
-from src.network import I3D, MaxPool, Unit, average_pool
+from src.network import I3D, MaxPool, Stem, Unit, average_pool
 
 PARAMETERS = 12_697_264
 
@@ -83,6 +83,24 @@ def test_training_equals_the_independent_network(golden, golden_tensors, network
         assert values @ probes == pytest.approx(sum(exact[name][1] for name in names), abs=0.05 * norm)
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 1, 9, 14), (2, 3, 5, 15, 6), (3, 3, 8, 10, 13)])
+def test_stem_on_pairs_of_frames_is_that_of_other_devices(shape):
+    """Answers of the CPU's form and of Conv3D; in training the gradients of input and weights too."""
+    stem, other = Stem(momentum=0.9), Stem(momentum=0.9)
+    assert stem.paired is not None
+    other.paired = None
+    ms.load_param_into_net(other, stem.parameters_dict())
+    x = ms.Tensor(random(*shape))
+    answers = [[cell.set_train(False)(x).asnumpy()] for cell in (stem, other)]
+    target = random(*answers[0][0].shape, seed=1)
+    for cell, parts in zip((stem, other), answers):
+        derive = ms.value_and_grad(Weighted(cell.set_train(True), target), 0, [cell.conv.weight], True)
+        (_, answer), (of_x, of_weight) = derive(x)
+        parts += [answer.asnumpy(), of_x.asnumpy(), of_weight[0].asnumpy()]
+    for ours, theirs in zip(*answers):
+        assert close(ours, theirs, 1e-4)
+
+
 def test_parameter_count():
     assert sum(parameter.size for parameter in I3D().trainable_params()) == PARAMETERS
     names = [parameter.name for parameter in I3D(11).trainable_params() if 11 in parameter.shape]
@@ -126,15 +144,17 @@ def plain_max_pool(x, kernel, stride):
     return answer, gradient[(..., *inner)]
 
 
+@pytest.mark.parametrize("avx512", [False, True])
 @pytest.mark.parametrize("shape", [(4, 6, 8), (3, 5, 7), (1, 1, 2), (2, 7, 1)])
 @pytest.mark.parametrize(
     "kernel, stride",
     [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((3, 3, 3), (1, 1, 1)), ((2, 2, 2), (2, 2, 2))],
 )
-def test_max_pool_pads_as_tensorflow(pynative, kernel, stride, shape):
+def test_max_pool_pads_as_tensorflow(pynative, monkeypatch, kernel, stride, shape, avx512):
     """Both modes; the gradient where the winner is above zero, because the pool follows a ReLU."""
     x = np.maximum(random(2, 3, *shape), 0)
     answer, gradient = plain_max_pool(x, kernel, stride)
+    monkeypatch.setattr("src.cpu.gradient_of_pooling_is_slow", lambda: not avx512)
     pool = MaxPool(kernel, stride)
     for training in (False, True):
         np.testing.assert_array_equal(pool.set_train(training)(ms.Tensor(x)).asnumpy(), answer)

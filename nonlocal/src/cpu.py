@@ -9,30 +9,30 @@ from mindspore.common import dtype
 class TemporalConv(nn.Cell):
     """Convolution 3x1x1: x (B, C, T, H, W), weight (D, C, 3, 1, 1) -> (B, D, T, H, W).
 
-    Where positions are many it is one of 1x1x1 to 3D channels, of which a product with zeros and ones sums
-    the three of each frame. Its gradients are matrix products: their own kernels take up to twice as long
-    (timed as single operators). Both share the output's gradient, shifted in time to each of the three taps:
-    it is the narrow side, D = C / 4 or C / 2.
+    Where positions are at least four times the channels (as timed), x is convolved 1x1x1 to 3 * D channels,
+    of which a product with zeros and ones sums the three of each frame. The gradients are matrix products,
+    where MindSpore's kernels take up to twice as long (timed as single operators), with the output's
+    gradient shifted in time to each of the three taps: it is the narrow side, D = C / 4 or C / 2.
     """
 
     def __init__(self, channels):
         super().__init__()
-        self.frames = ops.Conv3D(3 * channels, (1, 1, 1))
-        self.clip = ops.Conv3D(channels, (3, 1, 1), pad_mode="same")
+        self.to_taps = ops.Conv3D(3 * channels, (1, 1, 1))
+        self.direct = ops.Conv3D(channels, (3, 1, 1), pad_mode="same")
         self.of_input = ops.BatchMatMul(transpose_a=True)
         self.of_weight = ops.BatchMatMul(transpose_b=True)
 
-    def pays(self, shape):
-        """Whether gradients of x of `shape` are faster: each clip of a batch needs a copy of the weights."""
+    def trains_faster(self, shape):
+        """Whether this is so for x of `shape`: for its gradient each clip needs a copy of the weights."""
         batch, channels, *positions = shape
         return batch == 1 or positions[0] * positions[1] * positions[2] > channels
 
     def construct(self, x, weight):
         b, c, t, h, w = x.shape
         if t * h * w < 4 * c:
-            return self.clip(x, weight)
+            return self.direct(x, weight)
         taps = weight.reshape(-1, c, 3).transpose(0, 2, 1).reshape(-1, c, 1, 1, 1)
-        x = self.frames(x, taps).reshape(b, -1, 3 * t, h * w)  # (B, D, 3 taps of T frames, H * W)
+        x = self.to_taps(x, taps).reshape(b, -1, 3 * t, h * w)  # (B, D, 3 taps of T frames, H * W)
         return ops.matmul(neighbours(t).astype(x.dtype), x).reshape(b, -1, t, h, w)
 
     def bprop(self, x, weight, out, dout):
@@ -59,7 +59,7 @@ def neighbours(frames):
 class PairedConv(nn.Cell):
     """Convolution 5x7x7 of stride 2: x (B, C, T, H, W), weight (D, C, 5, 7, 7) -> (B, D, T', H', W').
 
-    A window covers three pairs of frames: each pair is convolved as an image to 3D channels, of which a
+    A window covers three pairs of frames: each pair is convolved as an image to 3 * D channels, of which a
     product with zeros and ones sums the three of a window. Conv3D copies each pixel 31 times and not 12.
     """
 
@@ -69,9 +69,13 @@ class PairedConv(nn.Cell):
             3 * channels, (1, 7, 7), pad_mode="pad", pad=(0, 0, 3, 3, 3, 3), stride=(1, 2, 2)
         )
 
+    def trains_faster(self, shape):
+        """Whether this is so for x of `shape`: always."""
+        return True
+
     def construct(self, x, weight):
         b, c, t, h, w = x.shape
-        if t % 2:
+        if t % 2:  # the frame that padding has behind the last
             x = ops.concat((x, ops.zeros_like(x.narrow(2, 0, 1))), 2)
         x = x.reshape(b, c, -1, 2, h, w).transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * c, -1, h, w)
         weight = ops.concat((weight, ops.zeros_like(weight.narrow(2, 0, 1))), 2)

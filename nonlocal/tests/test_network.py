@@ -229,11 +229,15 @@ class Weighted(nn.Cell):
         ((3, 1, 1), (1, 1, 1), (40, 5, 3, 5)),
         ((5, 7, 7), (2, 2, 2), (3, 7, 10, 9)),
         ((5, 7, 7), (2, 2, 2), (3, 8, 9, 12)),
+        ((5, 7, 7), (1, 2, 2), (3, 7, 10, 9)),
     ],
 )
 def test_convolutions_and_gradients_of_the_cpu_are_conv3ds(kernel, stride, shape):
     """The stem's and a unit's convolution in training against that of nn.Conv3d, the norm left out."""
-    unit = Stem(2, 2).unit if stride[0] == 2 else Unit(shape[0], 4, kernel, stride)
+    unit = Stem(stride[0], 2).unit if kernel == (5, 7, 7) else Unit(shape[0], 4, kernel, stride)
+    assert (unit.faster is None) == (kernel == (5, 7, 7) and stride[0] == 1)
+    if kernel == (3, 1, 1):  # the form that should not be taken
+        setattr(unit.faster, "direct" if np.prod(shape[1:]) >= 4 * shape[0] else "to_taps", None)
     padding = tuple(extent // 2 for extent in kernel for _ in range(2))
     plain = nn.Conv3d(shape[0], unit.conv.out_channels, kernel, stride, "pad", padding)
     plain.weight.set_data(unit.conv.weight)
@@ -246,3 +250,6 @@ def test_convolutions_and_gradients_of_the_cpu_are_conv3ds(kernel, stride, shape
         answers.append((value.asnumpy(), of_x.asnumpy(), of_weight[0].asnumpy()))
     for ours, theirs in zip(*answers):
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    if kernel == (3, 1, 1):  # the same in evaluation
+        value = Weighted(unit.set_train(False), target)(x).asnumpy()
+        np.testing.assert_allclose(value, answers[1][0], atol=1e-3)

@@ -20,7 +20,8 @@ class Unit(nn.Cell):
 
     (B, T, C, H, W) -> (B, T', C', H', W'). With `taps` 1 the kernel is (1, size, size); with 3 and size 1 it
     is (3, 1, 1), a convolution to three times the channels, one for each frame that it is to be added to.
-    In evaluation the normalisation is folded into the convolution, unless taps are summed between them.
+    In evaluation the normalisation is folded into the convolution, unless taps are summed between them or x
+    is less than the weights.
     """
 
     def __init__(self, in_channels, channels, size=1, stride=(1, 1, 1), taps=1, relu=True):
@@ -47,7 +48,7 @@ class Unit(nn.Cell):
     def construct(self, x):
         b, t, c, h, w = x.shape
         x = x.reshape(b * t, c, h, w)
-        # Folding is a pass over the weights, and of summed taps it would have to be on each.
+        # Folding is a pass over the weights, and would give each of three taps a bias to sum.
         if self.training or self.taps > 1 or x.size < self.conv.weight.size:
             x = self.norm(self.gather(self.conv(x), t))
         else:

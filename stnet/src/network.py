@@ -25,7 +25,10 @@ def padded(x, edge):
 
 
 class Unit(nn.Cell):
-    """Convolution 1xkxk and batch norm, in evaluation as one: (B, C, T, H, W) -> (B, D, T, H', W')."""
+    """Convolution 1xkxk and batch norm: (B, C, T, H, W) -> (B, D, T, H', W').
+
+    In evaluation they are one, where x is not less than the weights.
+    """
 
     def __init__(self, in_channels, channels, kernel=1, stride=1):
         super().__init__()
