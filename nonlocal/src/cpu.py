@@ -1,9 +1,12 @@
-"""Convolutions that are fast on the CPU, where MindSpore hands oneDNN the plain layout."""
+"""What is fast on the CPU, where MindSpore hands oneDNN the plain layout."""
 
+import cv2
 import mindspore as ms
 import numpy as np
 from mindspore import nn, ops
 from mindspore.common import dtype
+
+AVX_512F = 13  # OpenCV's number of it
 
 
 class TemporalConv(nn.Cell):
@@ -84,3 +87,11 @@ class PairedConv(nn.Cell):
         _, _, t, h, w = x.shape
         x = ops.matmul(neighbours(t).astype(x.dtype), x.reshape(b, -1, 3 * t, h * w))
         return x.reshape(b, -1, t, h, w)
+
+
+def gradient_of_pooling_is_slow():
+    """Whether MindSpore's gradient of max pooling takes 20 times as long as the pooling.
+
+    It pools once more for the places of the maxima, which oneDNN does fast with AVX-512 alone.
+    """
+    return ms.get_context("device_target") == "CPU" and not cv2.checkHardwareSupport(AVX_512F)

@@ -9,7 +9,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal, Normal, initializer
 
 from shared_utils.config import UserError
-from src.cpu import PairedConv, TemporalConv
+from src.cpu import PairedConv, TemporalConv, gradient_of_pooling_is_slow
 from src.dropout import Dropout
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -83,24 +83,32 @@ class Unit(nn.Cell):
         return self.conv.weight * scale.reshape(-1, 1, 1, 1, 1), bias
 
 
-class Embedding(nn.Cell):
-    """1x1x1 convolution with bias, then max pooling where `pooled`: (B, C, T, H, W) -> (B, D, positions)."""
+class MaxPool(nn.Cell):
+    """Max pooling of windows that do not overlap: (B, C, T, H, W) -> (B, C, T', H', W'), rounded down."""
 
-    def __init__(self, in_channels, channels):
+    def __init__(self, size):
         super().__init__()
+        self.size, self.keeps_winners = size, gradient_of_pooling_is_slow()
+
+    def construct(self, x):
+        if self.training and self.keeps_winners:
+            return ops.max_pool3d(x, self.size, self.size)
+        return ops.MaxPool3D(self.size, self.size)(x)
+
+
+class Embedding(nn.Cell):
+    """1x1x1 convolution with bias, then `pool`: (B, C, T, H, W) -> (B, D, positions)."""
+
+    def __init__(self, in_channels, channels, pool=None):
+        super().__init__()
+        self.pool = nn.Identity() if pool is None else pool
         self.conv = nn.Conv3d(
             in_channels, channels, (1, 1, 1), has_bias=True, weight_init=Normal(0.01), bias_init="zeros"
         )
 
-    def construct(self, x, pooled):
-        x = self.conv.conv3d(x, self.conv.weight)
-        x = sub_sample(x) if pooled else x
+    def construct(self, x):
+        x = self.pool(self.conv.conv3d(x, self.conv.weight))
         return x.reshape(*x.shape[:2], -1) + self.conv.bias.reshape(1, -1, 1)  # meets fewer after pooling
-
-
-def sub_sample(x):
-    """Max pooling (1, 2, 2): (B, C, T, H, W) -> (B, C, T, H / 2, W / 2), rounded down (Section 3.3)."""
-    return ops.MaxPool3D((1, 2, 2), (1, 2, 2))(x)
 
 
 class NonLocal(nn.Cell):
@@ -108,33 +116,34 @@ class NonLocal(nn.Cell):
 
     f is exp(x_i' x_j) (gaussian), exp(theta_i' phi_j) (embedded_gaussian), theta_i' phi_j (dot_product) or
     relu(w_f' [theta_i, phi_j]) (concatenation); C(x) sums f over j in the first two, is the number of j in
-    the others. `sub_sample` pools what j runs over. The norm starts at 0 and so the block as the identity.
+    the others. `sub_sample` pools 2x2 of what j runs over (Section 3.3). The norm starts at 0 and so the
+    block as the identity.
     """
 
     def __init__(self, channels, mode, sub_sample):
         super().__init__()
         inner = channels // 2
-        self.mode, self.sub_sample = mode, sub_sample
-        self.g = Embedding(channels, inner)
+        self.mode = mode
+        self.pool = MaxPool((1, 2, 2)) if sub_sample else nn.Identity()
+        self.g = Embedding(channels, inner, self.pool)
         if mode != "gaussian":
-            self.theta, self.phi = Embedding(channels, inner), Embedding(channels, inner)
+            self.theta, self.phi = Embedding(channels, inner), Embedding(channels, inner, self.pool)
         if mode == "concatenation":
             self.w_f = ms.Parameter(initializer(Normal(0.01), (1, 2 * inner, 1, 1)))
         self.out = Unit(inner, channels)
         self.out.norm.bn2d.gamma.set_data(initializer("zeros", (channels,)))
 
     def construct(self, x):
-        g = self.g(x, self.sub_sample)  # (B, c, M)
+        g = self.g(x)  # (B, c, M)
         y = self.relate(x, g)  # (B, c, N)
         return x + self.out(y.reshape(*y.shape[:2], *x.shape[2:]))
 
     def relate(self, x, g):
         """y (B, c, N) at all N positions of x from g (B, c, M) at the M sub-sampled ones."""
         if self.mode == "gaussian":
-            pooled = sub_sample(x) if self.sub_sample else x
-            theta, phi = (part.reshape(*x.shape[:2], -1) for part in (x, pooled))
+            theta, phi = (part.reshape(*x.shape[:2], -1) for part in (x, self.pool(x)))
         else:
-            theta, phi = self.theta(x, False), self.phi(x, self.sub_sample)
+            theta, phi = self.theta(x), self.phi(x)
         if self.mode == "dot_product":
             # No N x M matrix: (theta' phi) g = theta' (phi g).
             return ops.BatchMatMul()(ops.BatchMatMul(transpose_b=True)(g, phi / g.shape[-1]), theta)
@@ -257,14 +266,14 @@ class NonLocalI3D(nn.Cell):
                 channels = 4 * width
             stages.append(nn.SequentialCell(bottlenecks))
         self.res2, self.res3, self.res4, self.res5 = stages
+        self.pool2 = MaxPool((2, 1, 1))
         self.dropout = Dropout(keep_prob)
         self.classifier = nn.Dense(channels, num_classes, weight_init=Normal(0.01), bias_init="zeros")
 
     def features(self, clips):
         """Clips (B, 3, T, H, W) -> the mean over all positions of what the last stage gives, (B, 2048)."""
         _check(clips.shape, self.frames, self.side)
-        x = self.res2(self.stem(clips))
-        x = ops.MaxPool3D((2, 1, 1), (2, 1, 1))(x)
+        x = self.pool2(self.res2(self.stem(clips)))
         return self.res5(self.res4(self.res3(x))).mean((2, 3, 4))
 
     def construct(self, clips, key=None):

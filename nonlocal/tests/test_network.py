@@ -9,7 +9,7 @@ from mindspore import nn
 
 from shared_utils.config import UserError
 from src.inflate import inflate
-from src.network import MODES, NonLocal, NonLocalI3D, Stem, Unit
+from src.network import MODES, MaxPool, NonLocal, NonLocalI3D, Stem, Unit
 
 PARAMETERS, PLAIN, EMPTY = 35_397_840, 28_043_472, ((), (), (), ())
 
@@ -161,6 +161,19 @@ def test_block_is_the_papers_formula(pynative, mode, pooled):
         wanted = plain_block(clip_in, weights, mode, pooled)
         assert np.abs(wanted - clip_in).max() > 0.5
         np.testing.assert_allclose(clip_out, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("size, shape", [((1, 2, 2), (3, 5, 4)), ((2, 1, 1), (5, 2, 3))])
+def test_max_pool_is_the_same_on_every_machine(pynative, size, shape):
+    """In training without AVX-512 it keeps the places of the maxima: the same values and gradients."""
+    pool, x, answers = MaxPool(size).set_train(True), random(2, 3, *shape), []
+    for pool.keeps_winners in (True, False):
+        value, gradient = ms.value_and_grad(lambda x: (pool(x) ** 3).sum())(ms.Tensor(x))
+        answers.append((value.asnumpy(), gradient.asnumpy()))
+    windows = np.prod(np.array(shape) // size)
+    assert (answers[0][1] != 0).sum() == 6 * windows  # one winner each
+    for one, other in zip(*answers):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -5,11 +5,14 @@ A super-image is N successive frames with their colours as 3N channels, which 2D
 that are left of them (Section 3.3). Segments are the time axis, so that a 2D convolution is one of 1 x k x k.
 """
 
+import cv2
+import mindspore as ms
 from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal, HeUniform, Uniform
 
 from shared_utils.config import UserError
 
+AVX_512F = 13  # OpenCV's number of it
 BOTTLENECKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -156,6 +159,9 @@ class StNet(nn.Cell):
         if min(num_classes, N) < 1:
             raise UserError(f"num_classes and N must be at least 1, not {num_classes} and {N}")
         self.super_channels, self.same_pool = 3 * N, same_pool
+        # MindSpore's gradient pools once more for the places of the maxima: fast with AVX-512 alone.
+        on_cpu = ms.get_context("device_target") == "CPU"
+        self.keeps_winners = on_cpu and not cv2.checkHardwareSupport(AVX_512F)
         self.stem = Unit(3 * N, 64, 7, 2)
         channels, stages = 64, []
         for stage, count in enumerate(BOTTLENECKS[depth]):
@@ -179,8 +185,11 @@ class StNet(nn.Cell):
             first, last = x.narrow(axis, 0, 1), x.narrow(axis, size - 1, 1)
             # Edges repeated, which leaves maxima as they are: MaxPool pads at the end first.
             x = ops.concat((x, last) if self.same_pool and size % 2 == 0 else (first, x, last), axis)
-        x = ops.MaxPool(3, 2)(x)
-        return x.reshape(b, c, t, *x.shape[2:])
+        if self.training and self.keeps_winners:
+            x = ops.max_pool3d(x.expand_dims(2), (1, 3, 3), (1, 2, 2))
+        else:
+            x = ops.MaxPool(3, 2)(x)
+        return x.reshape(b, c, t, *x.shape[-2:])
 
     def features(self, clips):
         """Super-images (B, T, 3N, H, W) -> the maximum over the segments, (B, 1024)."""

@@ -114,6 +114,21 @@ def test_the_classifier_reads_the_features(pynative):
     np.testing.assert_allclose(network(clips).asnumpy(), wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("same_pool, size", [(False, (8, 7)), (True, (8, 6)), (True, (5, 8))])
+def test_max_pool_is_the_same_on_every_machine(pynative, same_pool, size):
+    """In training without AVX-512 it keeps the places of the maxima: the same values and gradients."""
+    network, x = StNet(3, same_pool=same_pool), ms.Tensor(random(2, 4, 3, *size).clip(0))
+    shape = network.set_train(False).pool(x).shape
+    target, answers = ms.Tensor(random(*shape, seed=1)), []
+    network.set_train(True)
+    for network.keeps_winners in (True, False):
+        value, gradient = ms.value_and_grad(lambda x: (network.pool(x) * target).sum())(x)
+        answers.append((value.asnumpy(), gradient.asnumpy() * (x.asnumpy() > 0)))  # a ReLU is before it
+    assert np.abs(answers[0][1]).max() > 1
+    for one, other in zip(*answers):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_segments_are_related_in_their_order(pynative):
     """A temporal block that looks one segment back shifts; with the segments reversed it must not."""
     block = TemporalBlock(2).set_train(False)
