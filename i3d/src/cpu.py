@@ -29,7 +29,7 @@ class PairedConv(nn.Cell):
         weight = ops.concat((weight, ops.zeros_like(weight[:, :, :1])), 2)
         weight = weight.reshape(-1, c, 4, 2, 7, 7).transpose(2, 0, 1, 3, 4, 5)  # (4, D, C, 2, 7, 7)
         x = self.of_pairs(x.reshape(-1, 2 * c, h, w), weight.reshape(-1, 2 * c, 7, 7))
-        _, _, h, w = x.shape
+        h, w = x.shape[2:]
         x = x.reshape(b, -1, self.channels * h * w)  # (B, T' * 4, D * H' * W')
         return ops.matmul(windows(x.shape[1] // 4).astype(x.dtype), x).reshape(-1, self.channels, h, w)
 

@@ -89,7 +89,7 @@ class Stem(nn.Cell):
             x = self.pool(x.expand_dims(2)).squeeze(2)
             bias = (norm.beta - norm.moving_mean * scale).reshape(1, -1, 1, 1)
             x = ops.relu(x + bias.astype(x.dtype))  # what rises everywhere can wait for the maxima
-        _, c, h, w = x.shape
+        c, h, w = x.shape[1:]
         return x.reshape(clips.shape[0], -1, c, h, w).transpose(0, 2, 1, 3, 4)  # (B, 64, T', H'', W'')
 
 
