@@ -17,7 +17,7 @@ from src.dropout import Dropout
 class Unit(nn.Cell):
     """Convolution without bias, batch normalisation, ReLU: (B, C_in, T, H, W) -> (B, C, T, H, W).
 
-    In evaluation the normalisation is folded into the convolution, where x is not less than the weights.
+    In evaluation the normalisation is folded into the convolution, unless x has fewer numbers than weights.
     """
 
     def __init__(self, in_channels, channels, kernel=1, *, momentum):

@@ -33,8 +33,8 @@ def padded(x, sizes):
 class Unit(nn.Cell):
     """Convolution and batch normalisation: (B, C, T, H, W) -> (B, D, T', H', W').
 
-    In evaluation they are one, where x is not less than the weights; on the CPU convolutions over time keep
-    to a faster form of their own.
+    In evaluation they are one, unless x has fewer numbers than the weights; on the CPU convolutions over time
+    keep to a faster form of their own.
     """
 
     def __init__(self, in_channels, channels, kernel=(1, 1, 1), stride=(1, 1, 1)):

@@ -21,7 +21,7 @@ class Unit(nn.Cell):
     (B, T, C, H, W) -> (B, T', C', H', W'). With `taps` 1 the kernel is (1, size, size); with 3 and size 1 it
     is (3, 1, 1), a convolution to three times the channels, one for each frame that it is to be added to.
     In evaluation the normalisation is folded into the convolution, unless taps are summed between them or x
-    is less than the weights.
+    has fewer numbers than the weights.
     """
 
     def __init__(self, in_channels, channels, size=1, stride=(1, 1, 1), taps=1, relu=True):

@@ -30,7 +30,7 @@ def padded(x, edge):
 class Unit(nn.Cell):
     """Convolution 1xkxk and batch norm: (B, C, T, H, W) -> (B, D, T, H', W').
 
-    In evaluation they are one, where x is not less than the weights.
+    In evaluation they are one, unless x has fewer numbers than the weights.
     """
 
     def __init__(self, in_channels, channels, kernel=1, stride=1):
