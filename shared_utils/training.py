@@ -185,11 +185,11 @@ class Run(Callback):
                 score, text = self.validate()
                 self.validating = False
                 tqdm.write(f"epoch: {epoch}, validation {text}")
-                self.note(epoch=epoch, validation=score)
                 if best is None or score > best:
                     self.best = score
                     if self.rank == 0:
                         self._save(f"{self.prefix}-best", self.network.parameters_dict())
+                self.note(epoch=epoch, validation=score)
         except (UserError, SystemExit, OSError):
             self.best, self.validating = best, False
             if self.rank == 0:

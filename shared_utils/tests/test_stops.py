@@ -111,6 +111,22 @@ def test_an_error_while_validating_costs_no_step(tmp_path):
     assert (job.step, job.validated) == (4, True)  # nothing will validate: its next states are whole
 
 
+def test_a_validation_whose_best_cannot_be_written_is_repeated_and_told_once(tmp_path, monkeypatch):
+    def full(path, *content):
+        if "best" in path.name:
+            raise UserError("no space left")
+        save(path, *content)
+
+    save = checkpoint.save
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no space left"):
+        patch.setattr(checkpoint, "save", full)
+        train(section(tmp_path, save_checkpoint_epochs=0), 0, Seen(), validate=lambda: (0.5, ""))
+    assert names(tmp_path) == ["net-1_4.ckpt"]
+    assert make_run(section(tmp_path, resume="auto"), lambda: (0.5, "")).best == 0.5
+    assert names(tmp_path) == ["net-1_4.ckpt", "net-best.ckpt"]
+    assert [row["step"] for row in journal(tmp_path) if "validation" in row] == [4]
+
+
 def test_sigterm_in_the_last_step_of_an_epoch_does_not_wait_for_the_validation(tmp_path):
     class Notice(Seen):
         def on_train_step_end(self, run_context):
