@@ -46,7 +46,7 @@ def windows(pairs):
 
 
 def gradient_of_pooling_is_slow():
-    """Whether MindSpore's gradient of max pooling takes 20 times as long as the pooling.
+    """Whether MindSpore's gradient of max pooling takes 5 to 25 times as long as the pooling (as timed).
 
     It pools once more for the places of the maxima, which oneDNN does fast with AVX-512 alone.
     """
