@@ -71,7 +71,7 @@ def test_fine_tuning_to_other_classes_replaces_the_classifier_on_request_alone(e
     moving = [name for name in before if "moving" in name]
     assert all((before[name] == after[name]).all() for name in moving)  # frozen
     status, _, error = execute(evaluate, *flags, f"--eval.pretrained_model={best}", "--model.num_classes=2")
-    assert status == 1 and "has 3 classes, but num_classes is 2" in error
+    assert status == 1 and "has 3 classes, num_classes (StNet: class_num) is 2" in error
 
 
 PUBLISHED = """

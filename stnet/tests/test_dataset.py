@@ -309,7 +309,7 @@ def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsy
         ({"kind": "hmdb51"}, "dataset_type must be ucf101 or kinetics400, not hmdb51"),
         ({"T": 0}, "must be at least 1"),
         ({"batch_size": 40}, "training videos are fewer than the 40 clips of a step"),
-        ({"class_num": 3}, "class_num|num_classes"),
+        ({"class_num": 3}, r"\(StNet: class_num\) is 3"),
         ({"dataset_path": "gone"}, "no kinetics400 data set at gone: name yours by --dataset_path"),
     ],
 )
