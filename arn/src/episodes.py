@@ -56,13 +56,13 @@ def draw_episode(groups, way, shot, query, seed, number):
 
 def _two_sides(rng, groups, shot, query):
     """Support and queries of one class: groups are shuffled and cut in two, a side for each."""
-    names, sizes = np.unique(groups, return_counts=True)
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     while True:
-        order = rng.permutation(len(names))
+        order = rng.permutation(len(sizes))
         left = np.cumsum(sizes[order])
         cuts = np.flatnonzero((left >= shot) & (left <= len(groups) - query))
         if len(cuts):
-            side = np.isin(groups, names[order[: rng.choice(cuts) + 1]])
+            side = np.argsort(order)[group] <= rng.choice(cuts)
             return (
                 rng.choice(np.flatnonzero(side), shot, replace=False),
                 rng.choice(np.flatnonzero(~side), query, replace=False),
