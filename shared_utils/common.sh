@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED=1
 fail_usage() { echo "usage: bash $0 $1" >&2; exit 2; }
 
 # The absolute path of what the user named from where the script was called, or else from the model's folder.
-locate() { if [ -e "$1" ]; then realpath -- "$1"; else realpath -m -- "$model/$1"; fi; }
+locate() { if [ -e "$1" ] || [[ $1 == /* ]]; then realpath -m -- "$1"; else realpath -m -- "$model/$1"; fi; }
 
 # MindSpore warns of each graph that it keeps and takes from its cache (KeptGraph in shared_utils/device.py).
 if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
@@ -39,11 +39,55 @@ standalone_train() {
 }
 pretrained=()  # further flags of a model where a pretrained one is named
 
+# Processes of this script's job with all of these environment variables: NAME=VALUE ...
+of_job() {
+    local file variable
+    # shellcheck disable=SC2013
+    for file in $(grep -lsz "^RANKS_OF=$$\$" /proc/[0-9]*/environ); do
+        for variable in "$@"; do grep -qsz "^$variable\$" "$file" || continue 2; done
+        basename "$(dirname "$file")"
+    done
+}
+
+kill_all() { kill -s "$1" "${@:2}" 2>/dev/null || true; }
+
+# The exit status of msrun as the job $1. It waits for the scheduler, which waits for ten minutes for ranks that died
+# before they joined: where no rank is left, the scheduler gets the time to let other hosts know.
+wait_for_ranks() {
+    local alone=0 patience=20
+    while kill -0 "$1" 2>/dev/null; do
+        sleep 1 >/dev/null 2>&1 &
+        wait $! || true  # a signal may end it early
+        if [ -n "$(of_job MS_ROLE=MS_WORKER)" ]; then alone=0; else alone=$((alone + 1)); fi
+        if ((stopped > 0 && world == count)); then patience=1; fi
+        # shellcheck disable=SC2046
+        if ((alone > patience)); then kill_all KILL $(of_job MS_ROLE=MS_SCHED); fi
+    done
+    wait "$1"
+}
+
+# On SIGINT or SIGTERM rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
+stop_ranks() {
+    local pids=() pid
+    if ((stopped == 0)); then
+        for pid in $(of_job MS_ROLE=MS_WORKER RANK_ID=0); do  # the rank itself leads a session
+            if [ "$(cut -d' ' -f6 "/proc/$pid/stat" 2>/dev/null)" = "$pid" ]; then pids+=("$pid"); fi
+        done
+    fi
+    # shellcheck disable=SC2046
+    if ((${#pids[@]} > 0)); then kill_all TERM "${pids[@]}"
+    elif ((stopped > 0 || first == 0)); then kill_all KILL $(of_job)
+    else echo "rank 0, on another host, is to end the job; once more kills the ranks of this one" >&2
+    fi
+    stopped=$1
+}
+
 # Run a program on each of the devices of this host, one rank each, and keep the log of rank 0 in FOLDER/FOLDER.log:
 # FOLDER COUNT DEVICES(0,1,..) PROGRAM FLAG ... Of several hosts with COUNT each, WORLD_SIZE is the count of all ranks,
 # NODE_RANK this host's number from 0, MASTER_ADDR and MASTER_PORT are host 0's.
 ranks() {
-    local folder=$1 count=$2 devices=$3 world=${WORLD_SIZE:-$2} first bin rank
+    local folder=$1 count=$2 devices=$3 world=${WORLD_SIZE:-$2} address=${MASTER_ADDR:-127.0.0.1} port=${MASTER_PORT:-8118}
+    local first bin rank job status=0 stopped=0 bind=() session=()
     shift 3
     if (($(tr ',' '\n' <<<"$devices" | grep -c .) != count)); then
         echo "error: $count devices, but VISIBLE_DEVICES names $devices" >&2
@@ -54,15 +98,26 @@ ranks() {
         exit 2
     fi
     first=$((${NODE_RANK:-0} * count))
+    if ((first == 0)) && (exec 3<>"/dev/tcp/$address/$port") 2>/dev/null; then
+        echo "error: port $port of $address is in use, perhaps by another job: set MASTER_PORT to a free one" >&2
+        exit 2
+    fi
+    cd "$model"
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
-    export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices
+    export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices RANKS_OF=$$
     export MS_NODE_TIMEOUT=${MS_NODE_TIMEOUT:-15}  # seconds until a host is given up, of 30
-    local bind=()  # each rank to cores of its own: on one host they would take them from each other
+    # Each rank to cores of its own: on one host they would take them from each other.
     if ((count > 1)) && command -v taskset >/dev/null; then bind=(--bind_core=True); fi
-    logged "$folder/$folder.log" env PATH="$bin:$PATH" msrun --worker_num="$world" --local_worker_num="$count" \
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${MASTER_PORT:-8118}" --node_rank="${NODE_RANK:-0}" \
-        --log_dir="$folder" --join=True --tail_worker_log="$first" "${bind[@]}" "$@" && return
-    local status=$?
+    if command -v setsid >/dev/null; then session=(setsid); fi  # Ctrl-C is for this script, msrun would kill at once
+    trap 'stop_ranks 130' INT
+    trap 'stop_ranks 143' TERM
+    logged "$folder/$folder.log" env PATH="$bin:$PATH" "${session[@]}" msrun --worker_num="$world" \
+        --local_worker_num="$count" --master_addr="$address" --master_port="$port" --node_rank="${NODE_RANK:-0}" \
+        --log_dir="$folder" --join=True --tail_worker_log="$first" "${bind[@]}" "$@" &
+    job=$!
+    wait_for_ranks "$job" || status=$?
+    if ((stopped > 0)); then exit "$stopped"; fi
+    if ((status == 0)); then return; fi
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
         tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
     done | tee -ia "$folder/$folder.log" >&2

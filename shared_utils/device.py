@@ -35,7 +35,7 @@ def start(config):
         raise UserError(f"no {context.device_target} to run on: {reason}") from None
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
-    with explain((RuntimeError, ValueError), "no ranks to join, use run_distribute_train.sh"):
+    with explain((RuntimeError, ValueError), "no ranks to join, use the run_distribute_*.sh"):
         init()
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()

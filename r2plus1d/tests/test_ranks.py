@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,9 +64,40 @@ def kinetics_of(copy):
 def test_a_rank_that_dies_ends_the_job(copy):
     two = copy("two", epochs=1000, eval_epochs=0)
     process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 5)
-    seconds, told = ranks.kill_rank(two, 1, process)
+    ranks.wait_for(two / "train/worker_1.log", "epoch: 2 step: 1,", process)
+    assert ranks.kill_rank(two, 1)
+    seconds, told = ranks.end(process)
     assert process.returncode != 0 and seconds < 30
     assert f"error: the job has ended; what each rank said is in {two}/train/worker_*.log" in told
+
+
+def test_a_rank_that_dies_before_it_has_joined_ends_the_job(copy):
+    two = copy("two")
+    process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 8)
+    while not ranks.kill_rank(two, 1):
+        assert process.poll() is None
+    seconds, told = ranks.end(process)
+    assert process.returncode == 1 and seconds < 40  # 30 and what a loaded machine needs
+    assert "error: the job has ended; what each rank said is in " in told
+
+
+def test_ctrl_c_saves_and_leaves_no_process(copy):
+    two = copy("two", epochs=1000, eval_epochs=0)
+    process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 9)
+    ranks.wait_for(two / "train/worker_0.log", "epoch: 2 step: 1,", process)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes of the script
+    seconds, told = ranks.end(process)
+    assert process.returncode == 130 and seconds < 30
+    epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()
+    assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
+    assert not ranks.kill_rank(two, 0) and not ranks.kill_rank(two, 1)
+
+
+def test_a_port_in_use_is_told(copy):
+    two = copy("two")
+    with socket.create_server(("127.0.0.1", PORT + 10)):
+        status, told = ranks.call(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 10)
+    assert status == 2 and told.startswith(f"error: port {PORT + 10} of 127.0.0.1 is in use, ")
 
 
 def test_a_rank_that_fails_tells_why(copy):

@@ -110,20 +110,31 @@ def learn_as_one(model, tiny, folder, port):
     return two
 
 
-def kill_rank(copy, rank, process):
-    """SIGKILL a rank of the script's process once it trains; the seconds until the script ended."""
-    log, deadline = copy / f"train/worker_{rank}.log", time.monotonic() + 120
-    while not (log.exists() and "epoch: 2 step: 1," in log.read_text(errors="replace")):
+def wait_for(path, text, process):
+    """Wait until the log `path` of the script's process has `text`."""
+    deadline = time.monotonic() + 120
+    while not (path.exists() and text in path.read_text(errors="replace")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def kill_rank(copy, rank):
+    """SIGKILL a rank of the script that runs in `copy`: whether there was one."""
+    killed = False
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "environ").read_text(errors="replace").split("\0")
             here = os.readlink(entry / "cwd") == str(copy)
             if here and {f"RANK_ID={rank}", "MS_ROLE=MS_WORKER"} <= {*words}:
                 os.kill(int(entry.name), signal.SIGKILL)
+                killed = True
         except (OSError, ProcessLookupError):
             continue
+    return killed
+
+
+def end(process):
+    """(seconds until the script's process ended, all that it printed)."""
     begin = time.monotonic()
     told, _ = process.communicate(timeout=120)
     return time.monotonic() - begin, told

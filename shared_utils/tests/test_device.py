@@ -41,7 +41,7 @@ def test_a_context_that_cannot_be_is_one_line(monkeypatch):
     for wrong, message in (
         ({"mode": 2}, r"context\.mode or seed: .*'mode'.* 2"),
         ({"seed": 2**32}, r"context\.mode or seed: .*4294967296|context\.mode or seed: Seed must be"),
-        ({"run_distribute": True}, r"no ranks to join, use run_distribute_train\.sh: "),
+        ({"run_distribute": True}, r"no ranks to join, use the run_distribute_\*\.sh: "),
     ):
         with pytest.raises(UserError, match=message) as caught:
             device.start(configuration(**wrong))
