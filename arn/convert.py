@@ -14,6 +14,7 @@ import mindspore as ms
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from src.network import ARN
 
 TORCH_NORM = {
@@ -82,7 +83,8 @@ def convert(tensors, keys):
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     missing = [name for name in keys if name not in tensors]
-    biases = [name for name in missing if name.endswith(".bias") and ".fc" not in name]
+    without = {name for name, ours in keys.items() if ours.endswith(".conv.bias")} <= set(missing)
+    biases = [name for name in missing if without and keys[name].endswith((".conv.bias", ".score.bias"))]
     faults = [f"unexpected {name}" for name in tensors if name not in keys]
     faults += [f"missing {name}" for name in missing if name not in biases]
     if faults:
@@ -101,7 +103,11 @@ def read_torch(path):
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {name: tensor.numpy() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    return {
+        name: tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 def read_mindspore(path):
@@ -127,6 +133,7 @@ def main(argv):
             raise UserError(f"{name} is {list(array.shape)} instead of {list(parameters[name].shape)}")
         parameters[name].set_data(ms.Tensor(array, parameters[name].dtype))
     checkpoint.save(args.dest, parameters, {"weights": list(parameters)})
+    write_label_map(args.dest, {})
     print(f"{args.dest}: {len(arrays)} tensors, {sum(array.size for array in arrays.values()):,} numbers")
     if initial:
         print(f"not in the source, zero: {', '.join(initial)}")

@@ -2,7 +2,7 @@
 
 from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
-from shared_utils.config import run
+from shared_utils.config import UserError, run
 from shared_utils.datasets import read_label_map
 from src.dataset import Videos
 from src.episodes import check_classes, check_positive
@@ -17,6 +17,8 @@ def main(config):
     check_positive(
         {"eval.episodes": section.episodes, "data_loader.eval.dataset.batch_size": dataset.batch_size}
     )
+    if not section.shots:
+        raise UserError("eval.shots names no number of shots")
     for shot in section.shots:
         check_classes(videos.groups, way, shot, section.query, videos.names)
     output = metrics.writable_folder(section.output_dir)

@@ -54,7 +54,7 @@ def main(config):
             predicted=names[best],
             score=float(scores[best]),
             scores=dict(zip(names, map(float, scores))),
-            gif=f"{number:03d}_{Path(path).stem}.gif",
+            gif=f"{number:03d}_{Path(path).stem.encode(errors='ignore')[:80].decode(errors='ignore')}.gif",
         )
         print(f"{Path(path).name:40} {names[best]:{width}} {scores[best]:.3f}  {truth or 'unknown'}")
         write_picture(output / entry["gif"], frames, caption(entry))
@@ -67,13 +67,17 @@ def main(config):
         + "\n",
         encoding="utf-8",
     )
+    bad = sum("error" in entry for entry in predictions)
     right = sum(entry.get("predicted") == entry["truth"] for entry in predictions)
     known = sum(entry["truth"] is not None for entry in predictions)
     print(
         f"{len(predictions)} queries"
         + (f", {right} of {known} right" if known else "")
-        + f"; predictions.json and a GIF for each in {output}"
+        + (f", {bad} of them bad" if bad else "")
+        + f"; predictions.json and a GIF for each {'other one ' * bool(bad)}in {output}"
     )
+    if bad == len(predictions):
+        raise UserError(f"none of the {bad} queries can be decoded")
 
 
 def folder_episode(folder):

@@ -27,6 +27,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from shared_utils.metrics import whole
 from src.inflate import inflate_all
 from src.network import I3D
@@ -149,7 +150,7 @@ def read_torch(path):
         raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     return {
-        name: tensor.numpy()
+        name: tensor.detach().float().numpy()
         for name, tensor in state.items()
         if isinstance(tensor, torch.Tensor) and not name.endswith(".num_batches_tracked")
     }
@@ -227,6 +228,7 @@ def main(argv):
     network = I3D(classes)
     initial = fill(network, arrays)
     logits = save_checked(args.dest, network)
+    write_label_map(args.dest, {})
     for name, parameter in network.parameters_dict().items():
         print(f"{name} {list(parameter.shape)}")
     filled = [parameter.size for name, parameter in network.parameters_dict().items() if name not in initial]

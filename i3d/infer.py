@@ -6,6 +6,7 @@ features.npy to infer.output_dir.
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import mindspore as ms
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from shared_utils import device
 from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
-from shared_utils.config import UserError, run
+from shared_utils.config import UserError, explain, run
 from shared_utils.datasets import KINETICS400, read_label_map, read_lines, video_files
 from shared_utils.exporting import load_exported
 from shared_utils.metrics import writable_folder
@@ -40,8 +41,10 @@ def main(config):
     means = video_answers(answer, reader, paths, config.eval.num_clips, config.eval.num_crops, batch)
     bar = tqdm(means, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
     features, bad = [], 0
+    results = zip(paths, bar)
+    first = next(results)  # what cannot be done at all ends before an earlier run's predictions are replaced
     with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
-        for number, (path, mean) in enumerate(zip(paths, bar)):
+        for number, (path, mean) in enumerate(chain([first], results)):
             entry = {"video": str(path)}
             if isinstance(mean, VideoError):
                 entry["error"] = str(mean)
@@ -55,7 +58,8 @@ def main(config):
                     entry["features"] = len(features)
                     features.append(mean[classes:])
                 if section.render != "none":
-                    entry["picture"] = f"{number:05d}_{path.stem[:80]}.{section.render}"
+                    stem = path.stem.encode(errors="ignore")[:80].decode(errors="ignore")  # bytes are limited
+                    entry["picture"] = f"{number:05d}_{stem}.{section.render}"
                     write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
@@ -90,6 +94,8 @@ def input_videos(path):
 def class_names(path, classes):
     """Class names by id: the label map's beside the file, else Kinetics-400's for 400, else numbers."""
     if labels := read_label_map(path):
+        if len(labels) != classes:
+            raise UserError(f"the label map of {path} has {len(labels)} classes, the network {classes}")
         return sorted(labels, key=labels.get)
     return read_lines(KINETICS400) if classes == 400 else [f"class {label}" for label in range(classes)]
 
@@ -142,7 +148,9 @@ def exported_predictor(path):
             )
         return softmax(np.float64(logits(views)), axis=1)
 
-    return answer, shape[0], len(logits(np.zeros(shape, np.float32))[0])
+    with explain(Exception, f"{path} takes no clips, or not so"):  # another model's, or made elsewhere
+        classes = len(logits(np.zeros(shape, np.float32))[0])
+    return answer, shape[0], classes
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from shared_utils.metrics import whole
 from src.inflate import inflate_like
 from src.network import MODES, NonLocalI3D
@@ -83,7 +84,11 @@ def read_torch(path):
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {name: tensor.numpy() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    return {
+        name: tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 def read_mindspore(path):
@@ -179,6 +184,7 @@ def main(argv):
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array, ms.float32))
     answer = save(network, lambda: NonLocalI3D(**settings), args.dest)
+    write_label_map(args.dest, {})
     for name in arrays:
         print(f"{source_name(name, LAYOUTS[args.layout][1])} -> {name} {list(shapes[name])}")
     print(f"{args.dest}: {len(arrays)} tensors, {sum(array.size for array in arrays.values()):,} numbers")

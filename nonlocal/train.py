@@ -5,7 +5,7 @@ from mindspore.train import Model
 from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import run
-from shared_utils.datasets import check_labels
+from shared_utils.datasets import check_labels, read_label_map
 from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
@@ -21,6 +21,9 @@ def main(config):
     if section.pre_trained and section.pretrained_model:
         replaced = ("classifier.",) if section.replace_classifier else ()
         load_weights(network, section.pretrained_model, replaced)
+        if not replaced and (kept := read_label_map(section.pretrained_model)):
+            source = f"{section.pretrained_model}, without train.replace_classifier: its label map"
+            check_labels(source, kept, data.labels)
     if section.freeze_norm:
         freeze_norm(network)
     mixed_precision(network, section.amp_level)

@@ -14,6 +14,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from shared_utils.metrics import whole
 from src.network import R2Plus1D18
 
@@ -183,6 +184,7 @@ def main(argv):
     read, keys = LAYOUTS[args.layout]
     network = convert(read(args.source), keys())
     logits = save(network, args.dest)
+    write_label_map(args.dest, {})
     parameters = list(network.get_parameters())
     for parameter in parameters:
         print(f"{parameter.name} {list(parameter.shape)}")

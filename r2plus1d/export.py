@@ -24,8 +24,7 @@ def main(config):
     load_weights(network, section.pretrained_model)
     clips = exporting.smooth_clips(np.random.default_rng(config.seed), section.batch_size, shape)
     path, proof = exporting.export(network, [clips], section.file_name, section.file_format)
-    if labels := read_label_map(section.pretrained_model):
-        write_label_map(path, labels)
+    write_label_map(path, read_label_map(section.pretrained_model))
     print(f"{proof}; clips {list(clips.shape)}")
 
 

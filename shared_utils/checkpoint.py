@@ -50,8 +50,8 @@ def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this networ
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
     if faults:
-        more = "; ..." if len(faults) > 40 else ""
-        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {'; '.join(faults[:40])}{more}")
+        told = "; ".join(faults[:40] + ["..."] * (len(faults) > 40))
+        raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {told}")
     for name, parameter in wanted.items():
         parameter.set_data(ms.Tensor(tensors[name].asnumpy(), parameter.dtype))
 
@@ -64,8 +64,7 @@ def place(path):
 
 def newest(folder, prefix):
     """(path, tensors, facts) of the last whole state of a run in `folder`, or None; damaged ones are told."""
-    states = filter(place, Path(folder).glob(f"{prefix}*-*_*.ckpt"))
-    states = sorted(states, key=lambda path: path.stat().st_mtime_ns)
+    states = sorted(filter(place, Path(folder).glob(f"{prefix}*.ckpt")), key=lambda at: at.stat().st_mtime_ns)
     ages = {place(path)[0]: age for age, path in enumerate(states)}  # within a run a copy may have changed it
     for path in sorted(states, key=lambda path: (ages[place(path)[0]], place(path)), reverse=True):
         try:

@@ -53,9 +53,8 @@ class BadVideos:
         """`missing`: names of videos that a list has and the disk has not; they count, told in one line."""
         self.limit, self.missing, self.paths, self.lock = limit, len(missing), set(), threading.Lock()
         if missing:
-            more = ", ...; make check-data lists them all" if len(missing) > 3 else ""
-            print(f"{len(missing)} videos of the list are not on disk: {', '.join(missing[:3])}{more}",
-                  file=sys.stderr, flush=True)
+            told = ", ".join([*missing[:3], *["...; make check-data lists them all"] * (len(missing) > 3)])
+            print(f"{len(missing)} videos of the list are not on disk: {told}", file=sys.stderr, flush=True)
         self.report()
 
     def report(self, error=None):
@@ -65,8 +64,7 @@ class BadVideos:
                 self.paths.add(error.path)
                 print(f"bad video {len(self.paths)}: {error}", file=sys.stderr, flush=True)
             if len(self.paths) + self.missing > self.limit:
-                gone = f" and {self.missing} missing" if self.missing else ""
-                last = f"; {error}" if error else ""
+                gone, last = f" and {self.missing} missing" * bool(self.missing), f"; {error}" * bool(error)
                 raise UserError(f"{len(self.paths)} bad{gone} videos, max_bad_videos is {self.limit}{last}")
 
 

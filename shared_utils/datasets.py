@@ -38,9 +38,8 @@ def video_id(path):
 
 def read_lines(path):
     """The lines of a text file without blank ones. Raises UserError."""
-    with explain((OSError, UnicodeDecodeError), f"cannot read {path}"):
-        text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin with a mark
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    with explain((OSError, UnicodeDecodeError), f"cannot read {path}"):  # some editors begin with a mark
+        lines = [line.strip() for line in Path(path).read_text("utf-8-sig").splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{path} is empty")
     return lines
@@ -65,7 +64,7 @@ def ucf101(root, split, chosen="1"):
 def on_disk(root, split, rows, labels):
     """([Video], names not on disk, labels) of rows (class, name, path or None of file or frames)."""
     videos, missing = [], []
-    for label, name, file in rows:
+    for label, name, file in dict.fromkeys(rows):  # a row may be there twice
         path = file and (file if file.exists() else file.with_suffix(""))
         if not path or not path.exists():
             missing.append(name)
@@ -85,8 +84,8 @@ def kinetics400_rows(path):
         try:
             return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
                                                              int(row["time_end"]))) for row in table]
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
-            raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {error!r}") from None
+        except (KeyError, TypeError, ValueError, csv.Error) as e:
+            raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {e!r:.90}") from None
 
 
 def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
@@ -104,7 +103,7 @@ def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
     labels = {name: label for label, name in enumerate(names)}
     if strange := sorted({name for name, _ in rows} - set(names)):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "
-                        "num_classes (StNet: class_num) is 400 for Kinetics-400's, else the training list's")
+                        "num_classes (or class_num) is 400 for Kinetics-400's, else the training list's")
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     files = [path for folder in folders for path in video_files(folder, suffixes)]
     there = {path.stem if path.suffix.lower() in suffixes else path.name: path for path in files}
@@ -117,22 +116,25 @@ def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
         raise UserError(f"no {kind} data set at {root}: {REMEDY}")
     if kind not in ("Kinetic400", "Kinetics400", "UCF101"):
         raise UserError(f"dataset.type must be Kinetic400, UCF101 or HMDB51, not {kind}")
-    kinetics = kind != "UCF101"
-    found = kinetics400(root, split, classes, chosen, suffixes) if kinetics else ucf101(root, split, chosen)
+    found = ucf101(root, split, chosen) if kind == "UCF101" else (
+        kinetics400(root, split, classes, chosen, suffixes))
     if len(found[2]) != classes:
-        raise UserError(f"{root} has {len(found[2])} classes, num_classes (StNet: class_num) is {classes}")
+        raise UserError(f"{root} has {len(found[2])} classes, num_classes (or class_num) is {classes}")
     return found
 
 
 def write_label_map(path, labels):
-    """Write {class: id} as JSON beside the checkpoint `path`, whole or not at all. Raises UserError."""
-    path = Path(path).with_suffix(".labels.json")
-    write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
+    """Write {class: id} as JSON beside the checkpoint or exported file `path`, whole or not at all; without
+    labels remove what an earlier file of that name has left. Raises UserError."""
+    path = Path(f"{str(path).removesuffix('.ckpt')}.labels.json")  # a.labels.json, but of a.onnx its own
+    if not labels:
+        return path.unlink(missing_ok=True)
+    return write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_label_map(path):
-    """{class: id} from beside the checkpoint `path`, None where there is none. Raises UserError."""
-    path = Path(path).with_suffix(".labels.json")
+    """{class: id} from beside the checkpoint or exported file, None where there is none. Raises UserError."""
+    path = Path(f"{str(path).removesuffix('.ckpt')}.labels.json")
     with explain((OSError, TypeError, ValueError), f"cannot read the label map {path}"):
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 

@@ -73,7 +73,8 @@ def whole(path):
     """A file to write that becomes `path` at the end, whole or not at all, also if the power is lost. Raises
     UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
     path = Path(path)
-    temporary = writable_folder(path.parent) / f".{path.stem[:99]}-{os.getpid()}{path.suffix}"
+    stem = path.stem.encode(errors="ignore")[:99].decode(errors="ignore")  # of 255 bytes at most
+    temporary = writable_folder(path.parent) / f".{stem}-{os.getpid()}{path.suffix}"
     try:
         with explain(OSError, f"cannot write {path}"):
             yield temporary

@@ -170,8 +170,7 @@ class Run(Callback):
         self.asked_to_stop = True
         if now:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
-            place = "epoch {} step {}".format(*self.position())
-            tqdm.write(f"stopped after {place}, resume=auto goes on")
+            tqdm.write("stopped after epoch {} step {}, resume=auto goes on".format(*self.position()))
             sys.exit(143)
 
     def _validate(self):

@@ -16,6 +16,7 @@ import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from shared_utils.metrics import whole
 from src.inflate import RESNET, checked, inflate, source_name
 from src.network import StNet
@@ -45,7 +46,7 @@ MINDSPORE_AI = (
 
 
 def read_torch(path):
-    """{key: array} of a PyTorch state dict."""
+    """{key: array} of a PyTorch state dict, which may lie under `state_dict`."""
     try:
         import torch  # needed here alone
     except ImportError:
@@ -54,8 +55,12 @@ def read_torch(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state if isinstance(state, dict) else {}
-    return {name: tensor.numpy() for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    return {
+        name: tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }
 
 
 def read_mindspore(path):
@@ -141,6 +146,7 @@ def main(argv):
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array, ms.float32))
     answer = save(network, lambda: StNet(**settings), args.dest)
+    write_label_map(args.dest, {})
     for name in arrays:
         print(f"{source_name(name, LAYOUTS[args.layout][1])} -> {name} {list(shapes[name])}")
     print(f"{args.dest}: {len(arrays)} tensors, {sum(array.size for array in arrays.values()):,} numbers")

@@ -25,8 +25,7 @@ def main(config):
     shape = (config.T, 3 * config.N, config.target_size, config.target_size)
     clips = exporting.smooth_clips(np.random.default_rng(config.seed), config.export_batch_size, shape)
     path, proof = exporting.export(network, [clips], config.file_name, config.file_format)
-    if labels := read_label_map(source):
-        write_label_map(path, labels)
+    write_label_map(path, read_label_map(source))
     print(f"{proof}; super-images {list(clips.shape)}")
 
 

@@ -5,6 +5,7 @@ image_path names a video, a folder of videos or a .txt list; resume a checkpoint
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import mindspore as ms
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from shared_utils import device
 from shared_utils.checkpoint import load_weights
-from shared_utils.config import UserError, run
+from shared_utils.config import UserError, explain, run
 from shared_utils.datasets import KINETICS400, read_label_map, read_lines, video_files
 from shared_utils.exporting import load_exported
 from shared_utils.metrics import writable_folder
@@ -40,8 +41,10 @@ def main(config):
     found = answers(answer, reader, [(path, None) for path in paths], batch)
     bar = tqdm(found, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
     bad = 0
+    results = zip(paths, bar)
+    first = next(results)  # what cannot be done at all ends before an earlier run's predictions are replaced
     with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
-        for number, (path, scores) in enumerate(zip(paths, bar)):
+        for number, (path, scores) in enumerate(chain([first], results)):
             entry = {"video": str(path)}
             if isinstance(scores, VideoError):
                 entry["error"] = str(scores)
@@ -52,7 +55,8 @@ def main(config):
                 told = [f"  {guess['score']:6.3f}  {guess['class']}" for guess in entry["top5"]]
                 tqdm.write("\n".join([path.name, *told]))
                 if config.render != "none":
-                    entry["picture"] = f"{number:05d}_{path.stem[:80]}.{config.render}"
+                    stem = path.stem.encode(errors="ignore")[:80].decode(errors="ignore")  # bytes are limited
+                    entry["picture"] = f"{number:05d}_{stem}.{config.render}"
                     write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
@@ -84,6 +88,8 @@ def input_videos(path):
 def class_names(path, classes):
     """Class names by id: the label map's beside the file, else Kinetics-400's for 400, else numbers."""
     if labels := read_label_map(path):
+        if len(labels) != classes:
+            raise UserError(f"the label map of {path} has {len(labels)} classes, the network {classes}")
         return sorted(labels, key=labels.get)
     return read_lines(KINETICS400) if classes == 400 else [f"class {label}" for label in range(classes)]
 
@@ -111,7 +117,8 @@ def predictor(config, path):
         wanted = (shape[0], config.T, 3 * config.N, config.target_size, config.target_size)
         if tuple(shape) != wanted:
             raise UserError(f"{path} takes {list(shape)}, but the configuration makes {list(wanted)}")
-        classes = len(logits(np.zeros(shape, np.float32))[0])
+        with explain(Exception, f"{path} takes no super-images, or not so"):  # made elsewhere
+            classes = len(logits(np.zeros(shape, np.float32))[0])
         return lambda clips: softmax(np.float64(logits(clips)), axis=1), shape[0], classes
     network = settings.build(config)
     load_weights(network, path)

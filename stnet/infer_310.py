@@ -15,7 +15,7 @@ from tqdm import tqdm
 from shared_utils import device, exporting
 from shared_utils.clips import ahead
 from shared_utils.config import UserError, run
-from shared_utils.datasets import check_labels, read_label_map
+from shared_utils.datasets import check_labels, read_label_map, write_label_map
 from shared_utils.metrics import writable_folder
 from shared_utils.video import VideoError
 from src import settings
@@ -31,6 +31,8 @@ def main(config):
         raise UserError(f"{path} takes {shape[0]} clips at a time, here 1: export it by export_batch_size=1")
     if config.preprocess:
         preprocess(config, writable_folder(folder), path)
+    elif (kept := read_label_map(path)) and (there := read_label_map(folder / LIST)):
+        check_labels(f"the label map of {path}", kept, there)
     videos, correct = listed(folder), 0
     for video in tqdm(videos, "inference", unit="video", disable=None):
         if video["clip"]:
@@ -46,6 +48,7 @@ def preprocess(config, folder, path):
     if (kept := read_label_map(path)) is not None:
         check_labels(f"the label map of {path}", kept, videos.labels)
     (folder / LIST).unlink(missing_ok=True)  # without it the folder is not whole
+    write_label_map(folder / LIST, videos.labels)
 
     def write(item):
         number, video = item

@@ -4,7 +4,7 @@ from mindspore.train import Model
 
 from shared_utils import checkpoint, device, optim, training
 from shared_utils.config import UserError, run
-from shared_utils.datasets import check_labels
+from shared_utils.datasets import check_labels, read_label_map
 from src import settings
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
@@ -20,7 +20,7 @@ def main(config):
 
     network = settings.build(config)
     section = settings.training(config)
-    section.resume = begin(network, config)
+    section.resume = begin(network, config, data.labels)
 
     rates = optim.learning_rates(settings.learning_rate(config), data.steps, config.num_epochs)
     optimizer = optim.optimizer(settings.optimizer(config), network.trainable_params(), rates)
@@ -64,13 +64,15 @@ def main(config):
             model.train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)
 
 
-def begin(network, config):
+def begin(network, config, labels):
     """Load the weights that training starts from; the state to resume from is returned. Raises UserError."""
     if config.resume not in ("", "auto"):
         tensors, facts = checkpoint.load(config.resume)
         if set(facts.get("weights", tensors)) < set(tensors):  # with an optimizer's state
             return config.resume
         checkpoint.load_weights(network, config.resume)
+        if kept := read_label_map(config.resume):
+            check_labels(f"the label map of {config.resume}", kept, labels)
         return ""
     if config.pre_res50:
         load_resnet(network, config.pre_res50)

@@ -42,12 +42,16 @@ def group(path):
 def class_split(folders, names):
     """The part of {class: [path]} whose classes are in `names`, in the order of `names`.
 
-    Classes of the list that are not on disk are left out; at least one must be there. Raises UserError.
+    Classes of the list that are not on disk are left out, which is told; at least one must be there. Raises
+    UserError.
     """
     found = {name: folders[name] for name in names if name in folders}
     if not found:
         first = next(iter(folders))
         raise UserError(f"none of the {len(names)} classes ({names[0]}, ...) is on disk ({first}, ...)")
+    if absent := [name for name in names if name not in folders]:
+        print(f"{len(absent)} of the {len(names)} classes are not on disk: {', '.join(absent[:3])}"
+              + ", ..." * (len(absent) > 3))
     return found
 
 

@@ -38,10 +38,11 @@ def test_a_group_is_a_recording():
     assert len({dataset.group(path) for path in others}) == 5
 
 
-def test_class_splits(ucf):
+def test_class_splits(ucf, capsys):
     folders = dataset.class_folders(ucf)
     split = dataset.class_split(folders, ["YoYo", "Unknown", "Archery"])
     assert list(split) == ["YoYo", "Archery"] and split["YoYo"] == folders["YoYo"]
+    assert capsys.readouterr().out == "1 of the 3 classes are not on disk: Unknown\n"
     with pytest.raises(
         UserError, match=r"none of the 2 classes \(archery, ...\) is on disk \(Archery"
     ):

@@ -200,6 +200,7 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     assert (good["truth"], sorted(good["scores"])) == (None, ["BlinkSlow", "SlideLeft", "ZoomOut"])
     assert frames_of(tmp_path / "out" / good["gif"]) == 8
     assert "right" not in told
+    assert "2 queries, 1 of them bad; predictions.json and a GIF for each other one in" in told
     config = configuration.load(["-c", str(work / "tiny.yaml")], MODEL / "default_config.yaml")
     # A class is the mean of the descriptors of its readable support.
     network, reader = ARN(3, 1, 16).set_train(False), ClipReader(config.data_loader.eval)

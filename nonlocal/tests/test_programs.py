@@ -78,6 +78,8 @@ def test_the_published_yaml_loads_unchanged(tmp_path, capsys):
 def test_clips_of_another_size_than_the_model_says_are_an_error(tiny):
     with pytest.raises(UserError, match=r"model.in_h is 8, but data_loader.train makes clips of 24"):
         build(configuration.load(["-c", str(tiny), "--model.in_h=8"], DEFAULT))
+    free = ["--data_loader.train.map.operations=[{type: VideoToTensor}]"]  # frames as they are
+    build(configuration.load(["-c", str(tiny), "--model.in_h=8", *free], DEFAULT))
 
 
 def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):

@@ -250,6 +250,44 @@ def test_an_export_that_differs_leaves_the_earlier_file(config, tmp_path, monkey
         export.main(config)
 
 
+class SmallTwo(ms.nn.Cell):
+    """A network of two inputs, which is no classifier of clips."""
+
+    def construct(self, one, other):
+        return one + other
+
+
+def test_what_cannot_be_predicted_from_is_told_and_leaves_earlier_predictions(config, kinetics, tmp_path):
+    """Another network's file, the label map of other classes, clips that cannot be made."""
+    config.infer.image_path = str(kinetics / "test")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/predictions.jsonl").write_text("earlier\n")
+    zeros = np.zeros((2, 3), np.float32)
+    for file_format in ("MINDIR", "ONNX"):
+        path, _ = exporting.export(SmallTwo(), [zeros, zeros], tmp_path / "two", file_format)
+        config.infer.pretrained_model = str(path)
+        with pytest.raises(UserError, match=r"two\.\w+ takes no clips, or not so: "):
+            infer.main(config)
+    config.infer.pretrained_model = config.eval.pretrained_model
+    datasets.write_label_map(config.eval.pretrained_model, {"a": 0, "b": 1})
+    with pytest.raises(UserError, match=r"the label map of .* has 2 classes, the network 4"):
+        infer.main(config)
+    datasets.write_label_map(config.eval.pretrained_model, None)
+    config.eval.num_crops = 2
+    with pytest.raises(UserError, match=r"eval\.num_crops must be 1, 3 or 10, not 2"):
+        infer.main(config)
+    assert (tmp_path / "out/predictions.jsonl").read_text() == "earlier\n"
+
+
+def test_a_video_may_have_the_longest_name_there_is(config, kinetics, tmp_path):
+    path = tmp_path / f"{'長' * 83}.mp4"
+    path.write_bytes(sorted((kinetics / "test").iterdir())[0].read_bytes())
+    config.infer.image_path, config.infer.render = str(path), "gif"
+    infer.main(config)
+    (entry,) = predictions(config)
+    assert entry["video"] == str(path) and (tmp_path / "out" / entry["picture"]).stat().st_size > 500
+
+
 def test_class_names_without_a_label_map(tmp_path):
     assert infer.class_names(tmp_path / "a.ckpt", 400)[399] == "zumba"
     assert infer.class_names(tmp_path / "a.ckpt", 2) == ["class 0", "class 1"]

@@ -12,6 +12,7 @@ from ci.synthetic_videos import write_ucf101  # pytest's pythonpath is the repos
 from shared_utils import checkpoint
 from shared_utils import config as configuration
 from shared_utils.config import UserError
+from shared_utils.datasets import write_label_map
 from shared_utils.tests.programs import MOTIONS, train_and_evaluate, validation_of_other_classes_is_refused
 from src.build import build
 
@@ -64,14 +65,19 @@ def test_fine_tuning_to_other_classes_replaces_the_classifier_on_request_alone(e
     ]
     status, _, error = execute(train, *flags)
     assert status == 1 and "classifier.weight is [2, 8] instead of [3, 8]" in error
+    write_label_map(best, {"other": 0, "classes": 1, "here": 2})
     status, told, error = execute(train, *flags, "--train.replace_classifier=True")
     assert status == 0 and "of 6 videos" in told, error
+    tuned = tmp_path / "tuned" / "r2plus1d-best.ckpt"
+    write_label_map(tuned, {"other": 0, "classes": 1, "here": 2})
+    status, _, error = execute(train, *flags, f"--train.pretrained_model={tuned}")
+    assert status == 1 and "without train.replace_classifier: its label map differs from the data" in error
     before, after = weights(best), weights(tmp_path / "tuned" / "r2plus1d-best.ckpt")
     assert after["classifier.weight"].shape == (3, 8)
     moving = [name for name in before if "moving" in name]
     assert all((before[name] == after[name]).all() for name in moving)  # frozen
     status, _, error = execute(evaluate, *flags, f"--eval.pretrained_model={best}", "--model.num_classes=2")
-    assert status == 1 and "has 3 classes, num_classes (StNet: class_num) is 2" in error
+    assert status == 1 and "has 3 classes, num_classes (or class_num) is 2" in error
 
 
 PUBLISHED = """

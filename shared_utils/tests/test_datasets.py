@@ -116,6 +116,16 @@ def test_a_label_map_is_kept_and_compared(tmp_path):
             datasets.read_label_map(path)
 
 
+def test_a_label_map_belongs_to_one_file(tmp_path):
+    for name, label in (("net.ckpt", "a"), ("net.mindir", "b"), ("net.onnx", "c")):
+        datasets.write_label_map(tmp_path / name, {label: 0})
+    found = [datasets.read_label_map(tmp_path / f"net.{suffix}") for suffix in ("ckpt", "mindir", "onnx")]
+    assert found == [{"a": 0}, {"b": 0}, {"c": 0}]
+    datasets.write_label_map(tmp_path / "net.onnx", None)  # a file without one takes its place
+    assert datasets.read_label_map(tmp_path / "net.onnx") is None
+    datasets.write_label_map(tmp_path / "new.onnx", {})
+
+
 def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
     path = tmp_path / "net.ckpt"
     datasets.write_label_map(path, {"a": 0})
@@ -163,10 +173,13 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
     few.write_bytes(b"\xef\xbb\xbf" + few.read_bytes())  # as a spreadsheet writes it
     videos, missing, labels = datasets.labelled(kinetics, "Kinetic400", "train", 1, str(few))
     assert labels == {"zumba": 0} and [video.label for video in videos] == [0]
+    few.write_text(few.read_text("utf-8-sig") + "zumba,cccc,120,130,x\nzumba,gone,1,2,x\nzumba,gone,1,2,x\n")
+    videos, missing, _ = datasets.labelled(kinetics, "Kinetic400", "train", 1, str(few))
+    assert len(videos) == len(missing) == 1  # a row that is there twice
 
 
 def test_kinetics_lists_that_do_not_fit(kinetics):
-    with pytest.raises(UserError, match=r"has 2 classes, num_classes \(StNet: class_num\) is 7"):
+    with pytest.raises(UserError, match=r"has 2 classes, num_classes \(or class_num\) is 7"):
         datasets.labelled(kinetics, "Kinetic400", "train", 7)
     with pytest.raises(UserError, match=r"cannot read the list .*kinetics-400_val.csv"):
         datasets.labelled(kinetics, "Kinetic400", "val", 400)

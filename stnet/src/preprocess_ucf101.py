@@ -73,6 +73,8 @@ def write_frames(path, folder, short_size, quality):
     try:
         partial.mkdir(parents=True, exist_ok=True)
         count = jpeg_frames(path, short_size, quality, keep)
+        for name in sorted(os.listdir(partial))[count:]:  # of a decoder that was given up, or a run cut short
+            os.remove(partial / name)
         os.replace(partial, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
@@ -135,6 +137,14 @@ def kept_size(folders):
     return None
 
 
+def check_names(paths):
+    """Raise UserError where two of the videos have one name but for the suffix, and so one folder."""
+    places = {}
+    for path in paths:
+        if (other := places.setdefault(video_id(path), path)) != path:
+            raise UserError(f"{other} and {path} would have the same folder of frames: rename one")
+
+
 def preprocess(source, output, short_size, quality, workers):
     """Frames of all videos of `source` below `output`: ({bad video: reason}, number written). Raises
     UserError."""
@@ -146,6 +156,7 @@ def preprocess(source, output, short_size, quality, workers):
     paths = [path for folder in folders for path in video_files(folder) if path.is_file()]
     if not paths:
         raise UserError(f"no videos in {source}: one folder for each class is expected")
+    check_names(paths)
     lists = source / "ucfTrainTestlist"
     if lists.is_dir():
         try:

@@ -68,7 +68,8 @@ def main(argv):
     if not args.source.is_dir():
         raise UserError(f"no folder {args.source}")
     rows = kinetics400_rows(args.list)
-    labels = read_labels(args.labels) if args.labels.exists() else labels_of(rows)
+    named = args.labels != parser.get_default("labels")
+    labels = read_labels(args.labels) if named or args.labels.exists() else labels_of(rows)
     if strange := sorted({name for name, _ in rows} - labels.keys()):
         raise UserError(f"{args.labels} has no class {strange[0]}")
     folders = [args.source, *sorted(entry for entry in args.source.iterdir() if entry.is_dir())]

@@ -293,6 +293,35 @@ def test_preprocessing_reports_what_failed(ucf, tmp_path, capsys):
         preprocess_ucf101.main([*flags[:2], "--output_dir", str(tmp_path / "in")])
 
 
+def test_frames_of_a_decoder_that_is_given_up_do_not_stay(tmp_path, monkeypatch):
+    """The first one announces five frames and then refuses, the second one finds three."""
+
+    def decode(path, choose, each):
+        for count in (5, 3):
+            frames = [each(np.full((8, 8, 3), number, np.uint8)) for number in choose(count)]
+        return frames
+
+    monkeypatch.setattr(preprocess_ucf101, "decode", decode)
+    (tmp_path / ".a.partial").mkdir()
+    (tmp_path / ".a.partial/000007.jpg").touch()  # of a run that was cut short
+    assert preprocess_ucf101.write_frames(tmp_path / "a.avi", tmp_path / "a", 8, 95) == 3
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [f"{n:06d}.jpg" for n in range(3)]
+
+
+def test_two_videos_of_one_name_are_told(ucf, tmp_path):
+    (tmp_path / "in/SlideUp").mkdir(parents=True)
+    for name in ("a.avi", "a.mp4"):
+        (tmp_path / "in/SlideUp" / name).touch()
+    with pytest.raises(UserError, match=r"a\.avi and .*a\.mp4 would have the same folder of frames"):
+        preprocess_ucf101.main(["--source_data_dir", f"{tmp_path}/in", "--output_dir", f"{tmp_path}/out"])
+
+
+def test_labels_that_are_named_must_be_there(kinetics, tmp_path):
+    words = [kinetics / "kinetics-400_train.csv", kinetics / "train", tmp_path, "--labels", "gone.txt"]
+    with pytest.raises(UserError, match=r"gone\.txt"):
+        video2pkl.main([*map(str, words)])
+
+
 def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsys):
     data = TrainingClips(config(kinetics))
     bad = data.videos[0]._replace(path=tmp_path / "gone.mp4")
@@ -309,7 +338,7 @@ def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsy
         ({"kind": "hmdb51"}, "dataset_type must be ucf101 or kinetics400, not hmdb51"),
         ({"T": 0}, "must be at least 1"),
         ({"batch_size": 40}, "training videos are fewer than the 40 clips of a step"),
-        ({"class_num": 3}, r"\(StNet: class_num\) is 3"),
+        ({"class_num": 3}, r"\(or class_num\) is 3"),
         ({"dataset_path": "gone"}, "no kinetics400 data set at gone: name yours by --dataset_path"),
     ],
 )

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from shared_utils import checkpoint
 from shared_utils import config as configuration
 from shared_utils.config import UserError
+from shared_utils.datasets import read_label_map, write_label_map
 from src import settings
 from src.evaluation import answers
 from src.inflate import RESNET, load_resnet, source_name, super_image_kernels
@@ -85,6 +86,11 @@ def test_a_run_trains_is_evaluated_exported_and_predicts(execute, tiny, kinetics
         assert status == 0 and "net.mindir through MINDIR on the CPU, 4 videos, 0 of them bad" in told, error
         assert told.splitlines()[-1] == f"top1_correct={top1}, tot=4, acc={25 * top1:.2f}%"
 
+    write_label_map(tmp_path / "net.mindir", {"other": 0, "classes": 1})
+    status, _, error = execute(infer_310, "-c", tiny, *flags)
+    assert status == 1 and "net.mindir differs from the data set's: class other is 0 there" in error
+    write_label_map(tmp_path / "net.mindir", read_label_map(checkpoint_))
+
     guesses = []
     for file in (checkpoint_, tmp_path / "net.mindir"):
         flags = ["-c", tiny, f"--resume={file}", f"--image_path={kinetics}/val"]
@@ -123,6 +129,9 @@ def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
     assert status == 0 and "resumed" not in told, error
     (last,) = (tmp_path / "more").glob("stnet-1_*.ckpt")
     np.testing.assert_array_equal(weights(last)["classifier.weight"], resumed["classifier.weight"])
+    write_label_map(tmp_path / "w.ckpt", {"other": 0, "classes": 1})
+    status, _, error = execute(train, *flags, *more)
+    assert status == 1 and "w.ckpt differs from the data set's: class other is 0 there" in error
     assert state.exists()
 
 
