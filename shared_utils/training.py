@@ -169,7 +169,6 @@ class Run(Callback):
     def _leave(self, now):
         self.asked_to_stop = True
         if now:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
             tqdm.write("stopped after epoch {} step {}, resume=auto goes on".format(*self.position()))
             sys.exit(143)
 
@@ -190,6 +189,7 @@ class Run(Callback):
                         self._save(f"{self.prefix}-best", self.network.parameters_dict())
                 self.note(epoch=epoch, validation=score)
         except (UserError, SystemExit, OSError):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
             self.best, self.validating = best, False
             if self.rank == 0:
                 self._save_state()
