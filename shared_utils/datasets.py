@@ -73,7 +73,8 @@ def on_disk(root, split, rows, labels):
         else:
             videos.append(Video(video_id(name), path, labels[label]))
     if not videos:
-        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
+        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}" if missing else
+                        f"the {split} list has no videos")
     return videos, missing, labels
 
 

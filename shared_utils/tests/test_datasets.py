@@ -176,6 +176,9 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
     few.write_text(few.read_text("utf-8-sig") + "zumba,cccc,120,130,x\nzumba,gone,1,2,x\nzumba,gone,1,2,x\n")
     videos, missing, _ = datasets.labelled(kinetics, "Kinetic400", "train", 1, str(few))
     assert len(videos) == len(missing) == 1  # a row that is there twice
+    few.write_text("label,youtube_id,time_start,time_end,split\n")
+    with pytest.raises(UserError, match=r"the train list has no videos"):
+        datasets.labelled(kinetics, "Kinetic400", "train", 400, str(few))
 
 
 def test_kinetics_lists_that_do_not_fit(kinetics):

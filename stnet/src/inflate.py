@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 
 from shared_utils import checkpoint
-from shared_utils.config import UserError
+from shared_utils.config import UserError, explain
 
 # From our name of a parameter to that of MindSpore's model-zoo ResNet, by one pattern after the other.
 RESNET = (
@@ -91,7 +91,8 @@ def load_resnet(network, path):
         return
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    arrays, initial = inflate({name: tensor.asnumpy() for name, tensor in tensors.items()}, shapes)
+    with explain(UserError, path):
+        arrays, initial = inflate({name: tensor.asnumpy() for name, tensor in tensors.items()}, shapes)
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array, ms.float32))
     print(f"{len(arrays)} tensors from {path}; {len(initial)} as initialised: temporal blocks and classifier")

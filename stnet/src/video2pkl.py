@@ -68,6 +68,8 @@ def main(argv):
     if not args.source.is_dir():
         raise UserError(f"no folder {args.source}")
     rows = kinetics400_rows(args.list)
+    if not rows:
+        raise UserError(f"{args.list} has no videos")
     named = args.labels != parser.get_default("labels")
     labels = read_labels(args.labels) if named or args.labels.exists() else labels_of(rows)
     if strange := sorted({name for name, _ in rows} - labels.keys()):

@@ -140,6 +140,10 @@ def test_training_begins_with_imagenet_weights_or_on_request_without(execute, ti
     assert status == 1 and "name ImageNet weights to start from by pre_res50, or set from_scratch" in error
     status, _, error = execute(train, "-c", tiny, "--pre_res50=gone.ckpt")
     assert status == 1 and "no checkpoint at gone.ckpt" in error
+    path = tiny.parent / "other.ckpt"
+    checkpoint.save(path, {"other.weight": ms.Parameter(np.zeros(2, np.float32))})
+    status, _, error = execute(train, "-c", tiny, f"--pre_res50={path}")
+    assert status == 1 and error.startswith(f"error: {path}: not this layout, "), error
 
 
 def test_model_zoo_weights_start_the_network(tmp_path, pynative, capsys):
