@@ -66,7 +66,7 @@ wait_for_ranks() {
     wait "$1"
 }
 
-# On SIGINT or SIGTERM rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
+# Stopped by a signal, rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
 stop_ranks() {
     local pids=() pid
     if ((stopped == 0)); then
@@ -109,6 +109,7 @@ ranks() {
     # Each rank to cores of its own: on one host they would take them from each other.
     if ((count > 1)) && command -v taskset >/dev/null; then bind=(--bind_core=True); fi
     if command -v setsid >/dev/null; then session=(setsid); fi  # Ctrl-C is for this script, msrun would kill at once
+    trap 'stop_ranks 129' HUP
     trap 'stop_ranks 130' INT
     trap 'stop_ranks 143' TERM
     logged "$folder/$folder.log" env PATH="$bin:$PATH" "${session[@]}" msrun --worker_num="$world" \

@@ -271,7 +271,9 @@ def test_convert_tells_what_is_missing(work, tmp_path):
         if not (".conv" in ours and ours.endswith("bias"))
     }
     checkpoint.save(source, tensors)
+    (tmp_path / "arn.labels.json").write_text('{"of what was there": 0}')
     assert by_hand(convert, source, dest, "--layout", "zjut") == (0, "")
+    assert not (tmp_path / "arn.labels.json").exists()
     converted, facts = checkpoint.load(dest)
     assert set(converted) == set(facts["weights"]) == set(shapes)
     for key, parameter in tensors.items():

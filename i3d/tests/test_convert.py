@@ -103,7 +103,10 @@ def expected(golden_tensors):
 
 
 def test_pytorch_i3d(run, golden_tensors, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/i3d.labels.json").write_text('{"of what was there": 0}')
     written = run("pytorch-i3d", golden_tensors)
+    assert not (tmp_path / "out/i3d.labels.json").exists()
     told = capsys.readouterr().out
     assert f"{len(written)} tensors" in told
     assert f"{CLASSES} classes" in told

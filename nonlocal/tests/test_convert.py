@@ -99,6 +99,7 @@ def converted(monkeypatch, capsys, tmp_path, layout, tensors, *words):
     monkeypatch.setitem(convert.LAYOUTS, layout, (lambda path: tensors, *convert.LAYOUTS[layout][1:]))
     source, dest = tmp_path / "source", tmp_path / "dest.ckpt"
     source.touch()
+    (tmp_path / "dest.labels.json").write_text('{"of what was there": 0}')
     convert.main([str(source), str(dest), "--layout", layout, *words])
     written = {name: tensor.asnumpy() for name, tensor in checkpoint.load(dest)[0].items()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dest.ckpt", "source"]

@@ -34,6 +34,8 @@ def write(path, tensors):
 def test_port_to_checkpoint(tensors, tmp_path, capsys):
     state = {"moments.classifier.bias": np.zeros(CLASSES, np.float32), "global_step": np.zeros(1, np.int32)}
     source, dest = write(tmp_path / "source.ckpt", {**tensors, **state}), tmp_path / "ours" / "dest.ckpt"
+    dest.parent.mkdir()
+    dest.with_suffix(".labels.json").write_text('{"of what was there": 0}')
     convert.main([str(source), str(dest), "--layout", "zjut"])
     told = capsys.readouterr().out
     assert "blocks.7.conv2.time.conv.weight [1536, 1152, 1, 1]" in told

@@ -65,7 +65,9 @@ def test_the_published_port(tmp_path, capsys):
     assert tensors["conv1.weight"].shape == (64, 15, 7, 7)
     assert tensors["xception.att_conv.weight"].shape == (2048, 2048, 3, 1)
     save(tmp_path / "port.ckpt", {**tensors, "moments.fc.weight": tensors["fc.weight"]})
+    (tmp_path / "ours.labels.json").write_text('{"of what was there": 0}')
     convert.main([str(tmp_path / "port.ckpt"), str(tmp_path / "ours.ckpt"), "--layout", "mindspore-ai"])
+    assert not (tmp_path / "ours.labels.json").exists()
     told = capsys.readouterr().out
     assert "network: same_pool=True, num_classes=7, N=5, depthwise=False" in told
     assert "reloaded, equal logits" in told and f"{len(tensors)} tensors" in told
