@@ -79,7 +79,7 @@ def convert(tensors, keys):
     """({our name: array}, names that keep their initialisation) from {key: array}.
 
     Raises UserError with every unknown and missing key; the convolution biases alone may be missing, all of
-    them.
+    them, or all but those of the attentions' scores.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     missing = [name for name in keys if name not in tensors]

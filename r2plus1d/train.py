@@ -21,7 +21,7 @@ def main(config):
     if section.pre_trained and section.pretrained_model:
         replaced = ("classifier.",) if section.replace_classifier else ()
         load_weights(network, section.pretrained_model, replaced)
-        if not replaced and (kept := read_label_map(section.pretrained_model)):
+        if not replaced and (kept := read_label_map(section.pretrained_model)) is not None:
             source = f"{section.pretrained_model}, without train.replace_classifier: its label map"
             check_labels(source, kept, data.labels)
     if section.freeze_norm:

@@ -14,14 +14,16 @@ locate() { if [ -e "$1" ] || [[ $1 == /* ]]; then realpath -m -- "$1"; else real
 # MindSpore warns of each graph that it keeps and takes from its cache (KeptGraph in shared_utils/device.py).
 if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
 
+outliving_tee() { (trap '' HUP INT TERM && exec tee "$1"); }
+
 # Run a command in the model's folder and keep what it prints in a log; a terminal keeps its progress bar.
 logged() {
     local log=$1
     shift
     cd "$model"
     mkdir -p "$(dirname "$log")"
-    # tee outlives Ctrl-C: the command has something to say yet.
-    if [ -t 2 ]; then "$@" | tee -i "$log"; else "$@" 2>&1 | tee -i "$log"; fi
+    # tee outlives what stops the command, which has something to say yet.
+    if [ -t 2 ]; then "$@" | outliving_tee "$log"; else "$@" 2>&1 | outliving_tee "$log"; fi
 }
 
 # What run_standalone_train.sh does. Two folders are the model's folder and the data set.
@@ -43,25 +45,30 @@ pretrained=()  # further flags of a model where a pretrained one is named
 of_job() {
     local file variable
     # shellcheck disable=SC2013
-    for file in $(grep -lsz "^RANKS_OF=$$\$" /proc/[0-9]*/environ); do
+    for file in $(grep -lsz "^RANKS_OF=$RANKS_OF\$" /proc/[0-9]*/environ); do
         for variable in "$@"; do grep -qsz "^$variable\$" "$file" || continue 2; done
-        basename "$(dirname "$file")"
+        file=${file#/proc/}
+        echo "${file%/environ}"
     done
 }
 
 kill_all() { kill -s "$1" "${@:2}" 2>/dev/null || true; }
 
 # The exit status of msrun as the job $1. It waits for the scheduler, which waits for ten minutes for ranks that died
-# before they joined: where no rank is left, the scheduler gets the time to let other hosts know.
+# before they joined: where no rank of this host is left, the scheduler gets the time to let other hosts know.
 wait_for_ranks() {
-    local alone=0 patience=20
+    local patience=$((world > count ? 120 : 16)) seen=$SECONDS
     while kill -0 "$1" 2>/dev/null; do
         sleep 1 >/dev/null 2>&1 &
         wait $! || true  # a signal may end it early
-        if [ -n "$(of_job MS_ROLE=MS_WORKER)" ]; then alone=0; else alone=$((alone + 1)); fi
-        if ((stopped > 0 && world == count)); then patience=1; fi
+        if ((stopped > 0 && world == count)); then patience=2
+        elif [ -z "$(of_job MS_ROLE=MS_SCHED)" ]; then seen=$SECONDS  # not yet
+        fi
+        if [ -n "$(of_job MS_ROLE=MS_WORKER)" ]; then seen=$SECONDS; fi
         # shellcheck disable=SC2046
-        if ((alone > patience)); then kill_all KILL $(of_job MS_ROLE=MS_SCHED); fi
+        if ((SECONDS - seen > patience)); then
+            if ((stopped > 0)); then kill_all KILL $(of_job); else kill_all KILL $(of_job MS_ROLE=MS_SCHED); fi
+        fi
     done
     wait "$1"
 }
@@ -69,7 +76,9 @@ wait_for_ranks() {
 # Stopped by a signal, rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
 stop_ranks() {
     local pids=() pid
+    if ((stopped > 0 && SECONDS - since < 3)); then return; fi  # `timeout` and terminals send one twice
     if ((stopped == 0)); then
+        since=$SECONDS
         for pid in $(of_job MS_ROLE=MS_WORKER RANK_ID=0); do  # the rank itself leads a session
             if [ "$(cut -d' ' -f6 "/proc/$pid/stat" 2>/dev/null)" = "$pid" ]; then pids+=("$pid"); fi
         done
@@ -87,7 +96,7 @@ stop_ranks() {
 # NODE_RANK this host's number from 0, MASTER_ADDR and MASTER_PORT are host 0's.
 ranks() {
     local folder=$1 count=$2 devices=$3 world=${WORLD_SIZE:-$2} address=${MASTER_ADDR:-127.0.0.1} port=${MASTER_PORT:-8118}
-    local first bin rank job status=0 stopped=0 bind=() session=()
+    local first bin rank job status=0 stopped=0 since=0 bind=() session=()
     shift 3
     if (($(tr ',' '\n' <<<"$devices" | grep -c .) != count)); then
         echo "error: $count devices, but VISIBLE_DEVICES names $devices" >&2
@@ -104,7 +113,7 @@ ranks() {
     fi
     cd "$model"
     bin=$(dirname "$(command -v "$python")")  # msrun starts the ranks by `python`
-    export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices RANKS_OF=$$
+    export CUDA_VISIBLE_DEVICES=$devices ASCEND_RT_VISIBLE_DEVICES=$devices RANKS_OF=$$-$RANDOM
     export MS_NODE_TIMEOUT=${MS_NODE_TIMEOUT:-15}  # seconds until a host is given up, of 30
     # Each rank to cores of its own: on one host they would take them from each other.
     if ((count > 1)) && command -v taskset >/dev/null; then bind=(--bind_core=True); fi
@@ -112,11 +121,16 @@ ranks() {
     trap 'stop_ranks 129' HUP
     trap 'stop_ranks 130' INT
     trap 'stop_ranks 143' TERM
-    logged "$folder/$folder.log" env PATH="$bin:$PATH" "${session[@]}" msrun --worker_num="$world" \
-        --local_worker_num="$count" --master_addr="$address" --master_port="$port" --node_rank="${NODE_RANK:-0}" \
-        --log_dir="$folder" --join=True --tail_worker_log="$first" "${bind[@]}" "$@" &
+    {
+        trap : HUP TERM  # this shell waits for the log's last words
+        logged "$folder/$folder.log" env PATH="$bin:$PATH" "${session[@]}" msrun --worker_num="$world" \
+            --local_worker_num="$count" --master_addr="$address" --master_port="$port" --node_rank="${NODE_RANK:-0}" \
+            --log_dir="$folder" --join=True --tail_worker_log="$first" "${bind[@]}" "$@"
+    } &
     job=$!
     wait_for_ranks "$job" || status=$?
+    # shellcheck disable=SC2046
+    kill_all KILL $(of_job MS_ROLE=MS_WORKER) $(of_job MS_ROLE=MS_SCHED)  # of an msrun that was killed
     if ((stopped > 0)); then exit "$stopped"; fi
     if ((status == 0)); then return; fi
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why

@@ -73,8 +73,7 @@ def on_disk(root, split, rows, labels):
         else:
             videos.append(Video(video_id(name), path, labels[label]))
     if not videos:
-        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}" if missing else
-                        f"the {split} list has no videos")
+        raise UserError(f"none of the {len(missing)} videos of the {split} list is in {root}")
     return videos, missing, labels
 
 
@@ -128,9 +127,11 @@ def write_label_map(path, labels):
     """Write {class: id} as JSON beside the checkpoint or exported file `path`, whole or not at all; without
     labels remove what an earlier file of that name has left. Raises UserError."""
     path = Path(f"{str(path).removesuffix('.ckpt')}.labels.json")  # a.labels.json, but of a.onnx its own
-    if not labels:
-        return path.unlink(missing_ok=True)
-    return write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
+    if labels:
+        write_text(path, json.dumps(labels, indent=1, ensure_ascii=False) + "\n")
+    elif path.exists():
+        path.unlink()
+        print(f"removed {path}: it told the classes of what was there before")
 
 
 def read_label_map(path):

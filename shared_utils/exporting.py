@@ -42,8 +42,8 @@ def export(network, inputs, file_name, file_format):
             difference = np.abs(load_exported(temporary)[0](*inputs) - own).max() / max(1, np.abs(own).max())
             if not difference <= TOLERANCE:
                 raise UserError(f"the exported {file_format} differs from the network by {difference:.2e} of "
-                                f"its largest answer, more than {TOLERANCE:.0e}; {target} is not written")
-            proof = f"reloaded, largest difference {difference:.1e} of the largest"
+                                f"its answers' scale, more than {TOLERANCE:.0e}; {target} is not written")
+            proof = f"reloaded, largest difference {difference:.1e} of the answers' scale"
         part.write_bytes(temporary.read_bytes())
     return target, f"{target}: {target.stat().st_size:,} bytes, {proof}"
 

@@ -73,8 +73,7 @@ def whole(path):
     """A file to write that becomes `path` at the end, whole or not at all, also if the power is lost. Raises
     UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
     path = Path(path)
-    stem = path.stem.encode(errors="ignore")[:99].decode(errors="ignore")  # of 255 bytes at most
-    temporary = writable_folder(path.parent) / f".{stem}-{os.getpid()}{path.suffix}"
+    temporary = writable_folder(path.parent) / f".{hash(path.name):x}-{os.getpid()}{path.suffix}"
     try:
         with explain(OSError, f"cannot write {path}"):
             yield temporary

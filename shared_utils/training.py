@@ -86,8 +86,7 @@ class Run(Callback):
         if rank == 0 and self.log.exists():  # what came after the state that is resumed from will come again
             rows = self.log.read_text(errors="replace").splitlines()
             kept = (re.fullmatch(r'{"step": (\d+)\b.*}', row) for row in rows)  # not what lost power cut
-            rows = [row[0] for row in kept if row and int(row[1]) <= self.step]
-            write_text(self.log, "".join(f"{row}\n" for row in rows))
+            write_text(self.log, "".join(f"{row[0]}\n" for row in kept if row and int(row[1]) <= self.step))
         self.mark, self.seconds, self.first, self.board = time.perf_counter(), Counter(), self.step, None
         if self.validate and not self.validated:
             self._validate()
@@ -180,8 +179,10 @@ class Run(Callback):
                 self._leave(True)
             with self.averaged():
                 self.validating = True
-                score, text = self.validate()
-                self.validating = False
+                try:
+                    score, text = self.validate()
+                finally:  # what a signal cuts short is the validation, and nothing behind it
+                    self.validating = False
                 tqdm.write(f"epoch: {epoch}, validation {text}")
                 if best is None or score > best:
                     self.best = score
@@ -189,8 +190,7 @@ class Run(Callback):
                         self._save(f"{self.prefix}-best", self.network.parameters_dict())
                 self.note(epoch=epoch, validation=score)
         except (UserError, SystemExit, OSError):
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut short what follows
-            self.best, self.validating = best, False
+            self.best = best
             if self.rank == 0:
                 self._save_state()
             raise

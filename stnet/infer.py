@@ -87,7 +87,7 @@ def input_videos(path):
 
 def class_names(path, classes):
     """Class names by id: the label map's beside the file, else Kinetics-400's for 400, else numbers."""
-    if labels := read_label_map(path):
+    if (labels := read_label_map(path)) is not None:
         if len(labels) != classes:
             raise UserError(f"the label map of {path} has {len(labels)} classes, the network {classes}")
         return sorted(labels, key=labels.get)

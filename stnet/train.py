@@ -71,7 +71,7 @@ def begin(network, config, labels):
         if set(facts.get("weights", tensors)) < set(tensors):  # with an optimizer's state
             return config.resume
         checkpoint.load_weights(network, config.resume)
-        if kept := read_label_map(config.resume):
+        if (kept := read_label_map(config.resume)) is not None:
             check_labels(f"the label map of {config.resume}", kept, labels)
         return ""
     if config.pre_res50:

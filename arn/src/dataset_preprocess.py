@@ -67,10 +67,10 @@ def preprocess(source, output, size, quality, workers):
     if output.resolve() == Path(source).resolve():
         raise UserError("--output_dir is the source: frames go to a folder of their own")
     todo = {path: output / video_id(path) for paths in folders.values() for path in paths}
-    places = {folder: path for path, folder in todo.items()}
+    places = {}
     for path, folder in todo.items():
-        if (other := places[folder]) != path:
-            raise UserError(f"{path} and {other} would have the same folder of frames: rename one")
+        if path.is_file() and (other := places.setdefault(folder, path)) != path:
+            raise UserError(f"{other} and {path} would have the same folder of frames: rename one")
     kept = kept_size(folder for folder in todo.values() if folder.is_dir())
     if kept and list(kept) != list(size):
         raise UserError(f"{output} has frames of {list(kept)}, not {list(size)}: name another --output_dir")

@@ -46,7 +46,8 @@ def call(tmp_path):
         (model / "shared_utils").mkdir(exist_ok=True)
         shutil.copy(ROOT / "shared_utils/common.sh", model / "shared_utils")
         (model / "default_config.yaml").touch()
-        env = {**os.environ, "PYTHON": str(tmp_path / "bin/python")}
+        # Port 1 is free: the default one may be another job's.
+        env = {**os.environ, "PYTHON": str(tmp_path / "bin/python"), "MASTER_PORT": "1"}
         command = ["bash", os.path.relpath(tmp_path / script, tmp_path / "elsewhere"), *arguments]
         cwd = tmp_path / "elsewhere"
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)

@@ -65,7 +65,7 @@ def test_a_rank_that_dies_ends_the_job(copy):
     two = copy("two", epochs=1000, eval_epochs=0)
     process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 5)
     ranks.wait_for(two / "train/worker_1.log", "epoch: 2 step: 1,", process)
-    assert ranks.kill_rank(two, 1)
+    ranks.kill_rank(two, 1)
     seconds, told = ranks.end(process)
     assert process.returncode != 0 and seconds < 30
     assert f"error: the job has ended; what each rank said is in {two}/train/worker_*.log" in told
@@ -74,23 +74,29 @@ def test_a_rank_that_dies_ends_the_job(copy):
 def test_a_rank_that_dies_before_it_has_joined_ends_the_job(copy):
     two = copy("two")
     process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 8)
-    while not ranks.kill_rank(two, 1):
-        assert process.poll() is None
+    ranks.kill_rank(two, 1)
     seconds, told = ranks.end(process)
     assert process.returncode == 1 and seconds < 40  # 30 and what a loaded machine needs
     assert "error: the job has ended; what each rank said is in " in told
 
 
-def test_ctrl_c_saves_and_leaves_no_process(copy):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_job_saves_and_leaves_no_process(copy, number, status):
+    """As a terminal does it and as `timeout` does: all processes of the script get the signal, one twice."""
     two = copy("two", epochs=1000, eval_epochs=0)
     process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 9)
-    ranks.wait_for(two / "train/worker_0.log", "epoch: 2 step: 1,", process)
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes of the script
-    seconds, told = ranks.end(process)
-    assert process.returncode == 130 and seconds < 30
-    epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()
-    assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
-    assert not ranks.kill_rank(two, 0) and not ranks.kill_rank(two, 1)
+    try:
+        ranks.wait_for(two / "train/worker_0.log", "epoch: 2 step: 1,", process)
+        os.kill(process.pid, number)
+        os.killpg(process.pid, number)
+        seconds, told = ranks.end(process)
+        assert process.returncode == status and seconds < 30
+        epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()
+        assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
+        assert not ranks.processes(two)
+    finally:
+        for left in ranks.processes(two):
+            os.kill(left, signal.SIGKILL)
 
 
 def test_a_port_in_use_is_told(copy):

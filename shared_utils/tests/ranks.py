@@ -118,19 +118,27 @@ def wait_for(path, text, process):
         time.sleep(0.2)
 
 
-def kill_rank(copy, rank):
-    """SIGKILL a rank of the script that runs in `copy`: whether there was one."""
-    killed = False
+def processes(copy, *variables):
+    """Ids of the processes that work in `copy` with these environment variables, NAME=VALUE."""
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "environ").read_text(errors="replace").split("\0")
-            here = os.readlink(entry / "cwd") == str(copy)
-            if here and {f"RANK_ID={rank}", "MS_ROLE=MS_WORKER"} <= {*words}:
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed = True
+            if os.readlink(entry / "cwd") == str(copy) and {*variables} <= {*words}:
+                found.append(int(entry.name))
         except (OSError, ProcessLookupError):
             continue
-    return killed
+    return found
+
+
+def kill_rank(copy, rank):
+    """SIGKILL a rank of the script that runs in `copy`, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    while not (found := processes(copy, f"RANK_ID={rank}", "MS_ROLE=MS_WORKER")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for number in found:
+        os.kill(number, signal.SIGKILL)
 
 
 def end(process):

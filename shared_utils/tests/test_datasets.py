@@ -177,7 +177,7 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
     videos, missing, _ = datasets.labelled(kinetics, "Kinetic400", "train", 1, str(few))
     assert len(videos) == len(missing) == 1  # a row that is there twice
     few.write_text("label,youtube_id,time_start,time_end,split\n")
-    with pytest.raises(UserError, match=r"the train list has no videos"):
+    with pytest.raises(UserError, match=r"none of the 0 videos of the train list"):
         datasets.labelled(kinetics, "Kinetic400", "train", 400, str(few))
 
 

@@ -1,5 +1,6 @@
 """training: what SIGTERM, errors, full disks and a lost power leave, and how a run goes on from there."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -140,6 +141,17 @@ def test_sigterm_in_the_last_step_of_an_epoch_does_not_wait_for_the_validation(t
     assert unhandled(section(tmp_path, save_checkpoint_epochs=0), seen=Notice(), validate=validate) == 143
     assert names(tmp_path) == ["net-1_4.ckpt"]
     assert checkpoint.load(tmp_path / "net-1_4.ckpt")[1]["validated"] is False
+
+
+def test_a_signal_that_the_compiler_swallows_can_be_sent_again(tmp_path):
+    def validate():
+        with contextlib.suppress(SystemExit):  # as MindSpore does while it compiles
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it was waited for")
+
+    assert unhandled(section(tmp_path, save_checkpoint_epochs=0), seen=Seen(), validate=validate) == 143
+    assert names(tmp_path) == ["net-1_4.ckpt"]
 
 
 def test_sigterm_behind_the_saving_of_a_step_waits_for_the_next(tmp_path, monkeypatch):

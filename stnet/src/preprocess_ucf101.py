@@ -73,8 +73,8 @@ def write_frames(path, folder, short_size, quality):
     try:
         partial.mkdir(parents=True, exist_ok=True)
         count = jpeg_frames(path, short_size, quality, keep)
-        for name in sorted(os.listdir(partial))[count:]:  # of a decoder that was given up, or a run cut short
-            os.remove(partial / name)
+        for name in {*os.listdir(partial)} - {f"{number:06d}.jpg" for number in range(count)}:
+            os.remove(partial / name)  # of a decoder that was given up, or a run cut short
         os.replace(partial, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None

@@ -59,7 +59,7 @@ def main(argv):
         default=len(os.sched_getaffinity(0)),
         help="videos at once, each in a process of 0.1 GB",
     )
-    parser.add_argument("--labels", type=Path, default=Path("kinetics400_label.txt"))
+    parser.add_argument("--labels", type=Path, help="kinetics400_label.txt, if it is there")
     parser.add_argument("--short_size", type=int, default=0, help="of the frames' shorter edge; 0: as it is")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
     args = parser.parse_args(argv)
@@ -70,10 +70,10 @@ def main(argv):
     rows = kinetics400_rows(args.list)
     if not rows:
         raise UserError(f"{args.list} has no videos")
-    named = args.labels != parser.get_default("labels")
-    labels = read_labels(args.labels) if named or args.labels.exists() else labels_of(rows)
+    named = args.labels or Path("kinetics400_label.txt")
+    labels = read_labels(named) if args.labels or named.exists() else labels_of(rows)
     if strange := sorted({name for name, _ in rows} - labels.keys()):
-        raise UserError(f"{args.labels} has no class {strange[0]}")
+        raise UserError(f"{named} has no class {strange[0]}")
     folders = [args.source, *sorted(entry for entry in args.source.iterdir() if entry.is_dir())]
     there = {video_id(path).split("/")[-1]: path for folder in folders for path in video_files(folder)}
     dest = writable_folder(args.dest)
