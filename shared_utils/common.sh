@@ -78,7 +78,6 @@ stop_ranks() {
     local pids=() pid
     if ((stopped > 0 && SECONDS - since < 3)); then return; fi  # `timeout` and terminals send one twice
     if ((stopped == 0)); then
-        since=$SECONDS
         for pid in $(of_job MS_ROLE=MS_WORKER RANK_ID=0); do  # the rank itself leads a session
             if [ "$(cut -d' ' -f6 "/proc/$pid/stat" 2>/dev/null)" = "$pid" ]; then pids+=("$pid"); fi
         done
@@ -88,7 +87,7 @@ stop_ranks() {
     elif ((stopped > 0 || first == 0)); then kill_all KILL $(of_job)
     else echo "rank 0, on another host, is to end the job; once more kills the ranks of this one" >&2
     fi
-    stopped=$1
+    stopped=$1 since=$SECONDS
 }
 
 # Run a program on each of the devices of this host, one rank each, and keep the log of rank 0 in FOLDER/FOLDER.log:
@@ -131,7 +130,10 @@ ranks() {
     wait_for_ranks "$job" || status=$?
     # shellcheck disable=SC2046
     kill_all KILL $(of_job MS_ROLE=MS_WORKER) $(of_job MS_ROLE=MS_SCHED)  # of an msrun that was killed
-    if ((stopped > 0)); then exit "$stopped"; fi
+    if ((stopped > 0)); then
+        echo "stopped; what each rank said is in $model/$folder/worker_*.log" >&2
+        exit "$stopped"
+    fi
     if ((status == 0)); then return; fi
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
         tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true

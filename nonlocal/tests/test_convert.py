@@ -197,7 +197,7 @@ def test_what_is_wrong_is_told_and_nothing_is_left(monkeypatch, capsys, tmp_path
     with pytest.raises(UserError, match=told):
         converted(monkeypatch, capsys, tmp_path, "mmaction2", tensors)
     assert (tmp_path / "dest.ckpt").read_bytes() == b"an earlier one"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dest.ckpt", "source"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dest.ckpt", "dest.labels.json", "source"]
 
 
 def test_a_checkpoint_with_other_logits_is_not_kept(monkeypatch, tmp_path):

@@ -89,8 +89,9 @@ def test_a_stopped_job_saves_and_leaves_no_process(copy, number, status):
         ranks.wait_for(two / "train/worker_0.log", "epoch: 2 step: 1,", process)
         os.kill(process.pid, number)
         os.killpg(process.pid, number)
-        seconds, told = ranks.end(process)
+        seconds, _ = ranks.end(process)
         assert process.returncode == status and seconds < 30
+        told = (two / "train/worker_0.log").read_text(errors="replace")  # of which msrun may lose the end
         epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()
         assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
         assert not ranks.processes(two)
