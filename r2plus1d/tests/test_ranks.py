@@ -96,8 +96,7 @@ def test_a_stopped_job_saves_and_leaves_no_process(copy, number, status):
         assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
         assert not ranks.processes(two)
     finally:
-        for left in ranks.processes(two):
-            os.kill(left, signal.SIGKILL)
+        ranks.kill(ranks.processes(two))
 
 
 def test_a_port_in_use_is_told(copy):

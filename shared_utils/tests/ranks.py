@@ -1,5 +1,6 @@
 """What the tests of the models on several ranks share: copies of a model that run its scripts, real ranks."""
 
+import contextlib
 import json
 import os
 import re
@@ -137,8 +138,14 @@ def kill_rank(copy, rank):
     while not (found := processes(copy, f"RANK_ID={rank}", "MS_ROLE=MS_WORKER")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    for number in found:
-        os.kill(number, signal.SIGKILL)
+    kill(found)
+
+
+def kill(numbers):
+    """SIGKILL the processes of these ids, as far as they are still there."""
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def end(process):
