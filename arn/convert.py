@@ -83,8 +83,8 @@ def convert(tensors, keys):
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     missing = [name for name in keys if name not in tensors]
-    without = {name for name, ours in keys.items() if ours.endswith(".conv.bias")} <= set(missing)
-    biases = [name for name in missing if without and keys[name].endswith((".conv.bias", ".score.bias"))]
+    bare = {name for name, ours in keys.items() if ours.endswith(".conv.bias")} <= set(missing)
+    biases = [name for name in missing if bare and keys[name].endswith((".conv.bias", ".score.bias"))]
     faults = [f"unexpected {name}" for name in tensors if name not in keys]
     faults += [f"missing {name}" for name in missing if name not in biases]
     if faults:

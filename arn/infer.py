@@ -54,7 +54,7 @@ def main(config):
             predicted=names[best],
             score=float(scores[best]),
             scores=dict(zip(names, map(float, scores))),
-            gif=f"{number:03d}_{Path(path).stem.encode(errors='ignore')[:80].decode(errors='ignore')}.gif",
+            gif=f"{number:03d}_{Path(path).stem[:60]}.gif",  # up to 250 bytes
         )
         print(f"{Path(path).name:40} {names[best]:{width}} {scores[best]:.3f}  {truth or 'unknown'}")
         write_picture(output / entry["gif"], frames, caption(entry))

@@ -58,8 +58,7 @@ def main(config):
                     entry["features"] = len(features)
                     features.append(mean[classes:])
                 if section.render != "none":
-                    stem = path.stem.encode(errors="ignore")[:80].decode(errors="ignore")  # bytes are limited
-                    entry["picture"] = f"{number:05d}_{stem}.{section.render}"
+                    entry["picture"] = f"{number:05d}_{path.stem[:60]}.{section.render}"  # up to 250 bytes
                     write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
@@ -148,7 +147,7 @@ def exported_predictor(path):
             )
         return softmax(np.float64(logits(views)), axis=1)
 
-    with explain(Exception, f"{path} takes no clips, or not so"):  # another model's, or made elsewhere
+    with explain(Exception, f"{path} does not classify clips"):  # another model's, or made elsewhere
         classes = len(logits(np.zeros(shape, np.float32))[0])
     return answer, shape[0], classes
 

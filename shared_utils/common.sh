@@ -76,7 +76,8 @@ wait_for_ranks() {
 # Stopped by a signal, rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
 stop_ranks() {
     local pids=() pid
-    if ((stopped > 0 && SECONDS - since < 3)); then return; fi  # `timeout` and terminals send one twice
+    if ((stopped > 0 && SECONDS - since < 3)); then return; fi  # one may come twice, to the script and to its group
+    trap '' HUP INT TERM  # a second one to the whole group ended the search for rank 0
     if ((stopped == 0)); then
         for pid in $(of_job MS_ROLE=MS_WORKER RANK_ID=0); do  # the rank itself leads a session
             if [ "$(cut -d' ' -f6 "/proc/$pid/stat" 2>/dev/null)" = "$pid" ]; then pids+=("$pid"); fi
@@ -88,6 +89,13 @@ stop_ranks() {
     else echo "rank 0, on another host, is to end the job; once more kills the ranks of this one" >&2
     fi
     stopped=$1 since=$SECONDS
+    trap_signals
+}
+
+trap_signals() {
+    trap 'stop_ranks 129' HUP
+    trap 'stop_ranks 130' INT
+    trap 'stop_ranks 143' TERM
 }
 
 # Run a program on each of the devices of this host, one rank each, and keep the log of rank 0 in FOLDER/FOLDER.log:
@@ -117,9 +125,7 @@ ranks() {
     # Each rank to cores of its own: on one host they would take them from each other.
     if ((count > 1)) && command -v taskset >/dev/null; then bind=(--bind_core=True); fi
     if command -v setsid >/dev/null; then session=(setsid); fi  # Ctrl-C is for this script, msrun would kill at once
-    trap 'stop_ranks 129' HUP
-    trap 'stop_ranks 130' INT
-    trap 'stop_ranks 143' TERM
+    trap_signals
     {
         trap : HUP TERM  # this shell waits for the log's last words
         logged "$folder/$folder.log" env PATH="$bin:$PATH" "${session[@]}" msrun --worker_num="$world" \

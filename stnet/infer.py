@@ -55,8 +55,7 @@ def main(config):
                 told = [f"  {guess['score']:6.3f}  {guess['class']}" for guess in entry["top5"]]
                 tqdm.write("\n".join([path.name, *told]))
                 if config.render != "none":
-                    stem = path.stem.encode(errors="ignore")[:80].decode(errors="ignore")  # bytes are limited
-                    entry["picture"] = f"{number:05d}_{stem}.{config.render}"
+                    entry["picture"] = f"{number:05d}_{path.stem[:60]}.{config.render}"  # up to 250 bytes
                     write_picture(output / entry["picture"], reader.frames(path), caption(entry["top5"]))
             lines.write(json.dumps(entry, ensure_ascii=False) + "\n")
             lines.flush()
@@ -117,7 +116,7 @@ def predictor(config, path):
         wanted = (shape[0], config.T, 3 * config.N, config.target_size, config.target_size)
         if tuple(shape) != wanted:
             raise UserError(f"{path} takes {list(shape)}, but the configuration makes {list(wanted)}")
-        with explain(Exception, f"{path} takes no super-images, or not so"):  # made elsewhere
+        with explain(Exception, f"{path} does not classify super-images"):  # made elsewhere
             classes = len(logits(np.zeros(shape, np.float32))[0])
         return lambda clips: softmax(np.float64(logits(clips)), axis=1), shape[0], classes
     network = settings.build(config)

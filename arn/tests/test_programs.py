@@ -146,6 +146,8 @@ def test_eval_tells_accuracy_and_interval(work, execute):
         facts["seed"],
         facts["query"],
     ) == (18, 3, 20, "test", 1, 2)
+    status, _, error = execute(evaluate, "-c", work / "tiny.yaml", "--eval.shots=[]")
+    assert (status, error) == (1, "error: eval.shots names no number of shots\n")
     best = (work / "output" / "arn-best.ckpt").read_bytes()
     assert facts["checkpoint_sha256"] == hashlib.sha256(best).hexdigest()
     assert {path.name for path in (work / "eval").iterdir()} >= {
@@ -218,6 +220,9 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     assert " of 1 right" in told
     (known,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert (known["truth"], known["scores"]) == ("ZoomOut", good["scores"])
+    (tmp_path / "query" / "ZoomOut" / "a.avi").write_bytes(b"no video")
+    status, _, error = execute(infer, *words)
+    assert status == 1 and error.endswith("error: none of the 1 queries can be decoded\n")
 
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "ONNX"])
@@ -339,6 +344,10 @@ def test_preprocessing_goes_on_and_tells_bad_videos(ucf101, tmp_path, capsys):
     with pytest.raises(UserError, match=r"has frames of \[8, 8\], not \[9, 8\]"):
         dataset_preprocess.main([*words[:-2], "9", "8"])
     assert hashes(data) == before
+    shutil.copytree(folders[0], data / "ZoomIn" / folders[0].name)  # frames beside their video are fine
+    bad.with_suffix(".mp4").touch()
+    with pytest.raises(UserError, match=r"g09_c01\.avi and .*g09_c01\.mp4 would have the same folder"):
+        dataset_preprocess.main(words)
 
 
 def test_training_reads_the_frames_folders(work, frames, ucf101, execute, tmp_path):

@@ -93,6 +93,11 @@ def test_called_from_another_directory(call, script, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_an_absolute_path_that_is_not_there_stays_as_it_is(call):
+    done = call(Path("r2plus1d/scripts/run_standalone_eval.sh"), "CPU", "/not/there.yaml", "/not/there.ckpt")
+    assert "-c /not/there.yaml" in done.stdout and "pretrained_model=/not/there.ckpt" in done.stdout
+
+
 @each_script
 def test_a_failing_program_fails_the_script(call, script, tmp_path):
     for name in ("python", "msrun"):

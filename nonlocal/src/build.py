@@ -16,7 +16,7 @@ def build(config):
 
 
 def clip(config):
-    """Frames, height and width of the training clips, of the last operation that sets both; else as said."""
-    train, sizes = config.data_loader.train, [(config.model.in_h, config.model.in_w)]
+    """Frames, height and width of the training clips, of the last operation that sets both."""
+    train, sizes = config.data_loader.train, [(config.model.in_h, config.model.in_w)]  # where none does
     sizes += [operation.get("size") for operation in train.map.operations]
     return (train.dataset.seq, *[size for size in sizes if isinstance(size, (list, tuple))][-1])

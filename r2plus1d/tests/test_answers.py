@@ -266,7 +266,7 @@ def test_what_cannot_be_predicted_from_is_told_and_leaves_earlier_predictions(co
     for file_format in ("MINDIR", "ONNX"):
         path, _ = exporting.export(SmallTwo(), [zeros, zeros], tmp_path / "two", file_format)
         config.infer.pretrained_model = str(path)
-        with pytest.raises(UserError, match=r"two\.\w+ takes no clips, or not so: "):
+        with pytest.raises(UserError, match=r"two\.\w+ does not classify clips: "):
             infer.main(config)
     config.infer.pretrained_model = config.eval.pretrained_model
     datasets.write_label_map(config.eval.pretrained_model, {"a": 0, "b": 1})

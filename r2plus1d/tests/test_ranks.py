@@ -82,17 +82,21 @@ def test_a_rank_that_dies_before_it_has_joined_ends_the_job(copy):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_job_leaves_no_process(copy, number, status):
+def test_a_stopped_job_saves_and_leaves_no_process(copy, number, status):
     """As a terminal does it and as `timeout` does: all processes of the script get the signal, one twice."""
     two = copy("two", epochs=1000, eval_epochs=0)
     process = ranks.start(two, "run_distribute_train.sh", 2, "0,1", "tiny.yaml", port=PORT + 9)
     try:
         ranks.wait_for(two / "train/worker_0.log", "epoch: 2 step: 1,", process)
         os.kill(process.pid, number)
+        time.sleep(0.05)  # the script looks for rank 0
         os.killpg(process.pid, number)
         seconds, told = ranks.end(process)
         assert process.returncode == status and seconds < 30
         assert "stopped; what each rank said is in " in told
+        told = (two / "train/worker_0.log").read_text(errors="replace")  # of which msrun may lose the end
+        epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()
+        assert (two / f"train/ckpt/r2plus1d-{epoch}_{step}.ckpt").exists()
         time.sleep(2)  # a killed process takes a moment to give back its memory
         assert not ranks.processes(two)
     finally:
