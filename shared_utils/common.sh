@@ -54,10 +54,24 @@ of_job() {
 
 kill_all() { kill -s "$1" "${@:2}" 2>/dev/null || true; }
 
+# Of several hosts, join for each rank of this one that died before it had joined, and die: the scheduler lets the
+# other hosts know of a rank that it has lost, but waits ten minutes for one that it has never seen.
+join_for_the_dead() {
+    local rank joining=() program
+    program="import os, mindspore as ms; ms.set_device('CPU'); ms.communication.init(); os.kill(os.getpid(), 9)"
+    for ((rank = first; rank < first + count; rank++)); do
+        if grep -aqs "^rank $rank of $world has joined" "$folder/worker_$rank.log"; then continue; fi
+        MS_ROLE=MS_WORKER MS_NODE_ID=$rank RANK_ID=$rank MS_WORKER_NUM=$world MS_SCHED_HOST=$address \
+            MS_SCHED_PORT=$port timeout 30 "$python" -c "$program" >/dev/null 2>&1 &
+        joining+=($!)
+    done
+    if ((${#joining[@]} > 0)); then wait "${joining[@]}" || true; fi
+}
+
 # The exit status of msrun as the job $1. It waits for the scheduler, which waits for ten minutes for ranks that died
 # before they joined: where no rank of this host is left, the scheduler gets the time to let other hosts know.
 wait_for_ranks() {
-    local patience=$((world > count ? 120 : 16)) seen=$SECONDS
+    local patience=$((world > count ? 120 : 16)) seen=$SECONDS told=0
     while kill -0 "$1" 2>/dev/null; do
         sleep 1 >/dev/null 2>&1 &
         wait $! || true  # a signal may end it early
@@ -65,6 +79,10 @@ wait_for_ranks() {
         elif [ -z "$(of_job MS_ROLE=MS_SCHED)" ]; then seen=$SECONDS  # not yet
         fi
         if [ -n "$(of_job MS_ROLE=MS_WORKER)" ]; then seen=$SECONDS; fi
+        if ((SECONDS - seen > 3 && world > count && !stopped && !told)); then
+            told=1
+            join_for_the_dead
+        fi
         # shellcheck disable=SC2046
         if ((SECONDS - seen > patience)); then
             if ((stopped > 0)); then kill_all KILL $(of_job); else kill_all KILL $(of_job MS_ROLE=MS_SCHED); fi
@@ -144,6 +162,7 @@ ranks() {
     for ((rank = first; rank < first + count; rank++)); do  # msrun tells which process ended first, not why
         tail -n 400 "$folder/worker_$rank.log" 2>/dev/null | grep -a '^error: ' | sed "s/^error: /error: rank $rank: /" || true
     done | tee -ia "$folder/$folder.log" >&2
+    if ((first > 0)); then join_for_the_dead; fi
     echo "error: the job has ended; what each rank said is in $model/$folder/worker_*.log" >&2
     exit $status
 }

@@ -20,23 +20,23 @@ CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.1
 
 def start(config):
     """(rank, ranks): sets execution mode, device and seeds, and joins the other ranks. Raises UserError."""
-    context = config.context
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not on macOS
         libc.mallopt(-8, 1)  # M_ARENA_MAX: heaps of each thread grew by 40 MiB in 5,000 clips
     with explain(ValueError, "context.mode or seed"):
-        ms.set_context(mode=context.mode)
+        ms.set_context(mode=config.context.mode)
         ms.set_seed(config.seed)  # numpy's too
-    if context.save_graphs:
+    if config.context.save_graphs:
         ms.set_context(save_graphs=True, save_graphs_path="./graphs")
     try:
-        ms.set_device(context.device_target, context.device_id)
+        ms.set_device(config.context.device_target, config.context.device_id)
     except (RuntimeError, ValueError) as error:
-        reason = (context.device_target == "GPU" and why_no_gpu()) or str(error).splitlines()[0]
-        raise UserError(f"no {context.device_target} to run on: {reason}") from None
+        reason = (config.context.device_target == "GPU" and why_no_gpu()) or str(error).splitlines()[0]
+        raise UserError(f"no {config.context.device_target} to run on: {reason}") from None
     if "MS_ROLE" not in os.environ and not config.train.run_distribute:
         return 0, 1
     with explain((RuntimeError, ValueError), "no ranks to join, use the run_distribute_*.sh"):
         init()
+    print("rank {} of {} has joined".format(*ranks()))
     ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
 

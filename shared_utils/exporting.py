@@ -13,10 +13,10 @@ from shared_utils.metrics import whole
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
 
 
-def check_format(file_format, device_target):
+def check_format(file_format, device):
     """Raise UserError where `file_format` is none of MINDIR, ONNX and AIR, or AIR is asked off an Ascend."""
-    if file_format not in ("MINDIR", "ONNX") and (file_format, device_target) != ("AIR", "Ascend"):
-        raise UserError(f"file_format must be MINDIR, ONNX or, on an Ascend only, AIR, not {file_format}")
+    if file_format not in ("MINDIR", "ONNX") and (file_format, device) != ("AIR", "Ascend"):
+        raise UserError(f"file_format is MINDIR, ONNX or, on an Ascend, AIR, not {file_format} on {device}")
 
 
 def export(network, inputs, file_name, file_format):

@@ -123,15 +123,35 @@ def test_a_rank_that_fails_tells_why(copy):
     assert re.search(r"^error: rank \d: 1 bad videos, max_bad_videos is 0; cannot decode", told, re.M), told
 
 
-def test_two_hosts_learn_together(copy, tmp_path):
-    hosts = [copy("first"), copy("second")]
+def start_hosts(hosts, folder, port):
+    """The processes of the script on hosts of one rank each."""
     processes = []
     for number, host in enumerate(hosts):
         more = {"WORLD_SIZE": "2", "NODE_RANK": str(number), "MASTER_ADDR": "127.0.0.1"}
         if number:
-            more["PATH"] = f"{ranks.not_this_host(tmp_path / 'bin')}:{os.environ['PATH']}"
-        script = "run_distribute_train.sh"
-        processes.append(ranks.start(host, script, 1, 0, "tiny.yaml", port=PORT + 7, **more))
+            more["PATH"] = f"{ranks.not_this_host(folder / 'bin')}:{os.environ['PATH']}"
+        processes.append(
+            ranks.start(host, "run_distribute_train.sh", 1, 0, "tiny.yaml", port=port, **more)
+        )
+    return processes
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_host_whose_rank_dies_before_it_has_joined_ends_the_other(copy, tmp_path, dead):
+    hosts = [copy("first"), copy("second")]
+    processes = start_hosts(hosts, tmp_path, PORT + 11 + dead)
+    ranks.kill_rank(hosts[dead], dead)
+    begin = time.monotonic()
+    told = [process.communicate(timeout=240)[0] for process in processes]
+    assert time.monotonic() - begin < 45  # 30 and what a loaded machine needs
+    for process, lines, host in zip(processes, told, hosts):
+        assert process.returncode == 1
+        assert f"error: the job has ended; what each rank said is in {host}/train/worker_*.log" in lines
+
+
+def test_two_hosts_learn_together(copy, tmp_path):
+    hosts = [copy("first"), copy("second")]
+    processes = start_hosts(hosts, tmp_path, PORT + 7)
     told = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     assert ranks.losses(told[0]) == ranks.losses(told[1]) and len(ranks.losses(told[0])) == 2

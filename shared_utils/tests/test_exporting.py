@@ -51,5 +51,5 @@ def test_formats_that_cannot_be_are_refused():
     exporting.check_format("ONNX", "CPU")
     exporting.check_format("AIR", "Ascend")
     for wrong in (("AIR", "GPU"), ("onnx", "CPU"), ("TORCH", "Ascend")):
-        with pytest.raises(UserError, match="file_format must be MINDIR, ONNX or, on an Ascend only, AIR"):
+        with pytest.raises(UserError, match="file_format is MINDIR, ONNX or, on an Ascend, AIR"):
             exporting.check_format(*wrong)
