@@ -1,5 +1,7 @@
 """Few-shot accuracy on unseen classes: python eval.py -c FILE.yaml [--section.key=value ...]."""
 
+import numpy as np
+
 from shared_utils import device, metrics
 from shared_utils.checkpoint import load_weights
 from shared_utils.config import UserError, run
@@ -49,9 +51,10 @@ def main(config):
         results[name] = {"accuracy": mean, "interval95": half}
         if rank:  # the first one tells
             continue
-        known = predictions >= 0
+        # A bad query that counts is no prediction at all, which no column of the confusion can hold.
+        known, totals = predictions >= 0, np.bincount(labels.ravel(), minlength=len(videos.names))
         table = metrics.confusion(labels[known], predictions[known], len(videos.names))
-        metrics.write_confusion(output, name, table, videos.names)
+        metrics.write_confusion(output, name, table, videos.names, totals)
     if rank:
         return
     told = {
@@ -66,6 +69,8 @@ def main(config):
         "bad_left_out": section.leave_out_bad,
         "frames": dataset.seq,
         "seq_mode": dataset.seq_mode,
+        "frame_interval": dataset.frame_interval,
+        "operations": [dict(operation) for operation in config.data_loader.eval.map.operations],
         "views": 1,
         "query": section.query,
         "episodes": section.episodes,

@@ -38,18 +38,19 @@ def videos(root):
 
 
 def listed(root):
-    """{relative path: list that names it} of UCF101's, HMDB51's or Kinetics-400's own lists. ValueError."""
+    """{relative path: list that names it} of UCF101's, HMDB51's or Kinetics-400's own lists. Of Kinetics-400
+    a path lacks the folder of the class, if there is one. ValueError."""
     named = {}
     for path in sorted((root / "ucfTrainTestlist").glob("*list*.txt")):
-        for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+        for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
             named.setdefault(line.split()[0], path.name)
     for path in sorted((root / "testTrainMulti_7030_splits").glob("*_test_split*.txt")):
         folder = path.name.rsplit("_test_split", 1)[0]
-        for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
+        for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
             named.setdefault(f"{folder}/{line.rsplit(maxsplit=1)[0]}", path.name)
     for path in sorted(root.glob("kinetics-400_*.csv")):
         split = path.stem.split("_")[1]  # the folder; the list's own column says "validate" for val
-        with path.open(newline="", encoding="utf-8") as table:
+        with path.open(newline="", encoding="utf-8-sig") as table:
             for row in csv.DictReader(table):
                 try:
                     name = f"{row['youtube_id']}_{int(row['time_start']):06d}_{int(row['time_end']):06d}.mp4"
@@ -89,6 +90,8 @@ def check(root, workers):
                 bad[name] = reason
     # Frames that dataset_preprocess made stand for the file: Class/v_x for Class/v_x.avi.
     there = {*names, *(str(Path(name).with_suffix("")) for name in names)}
+    # Those of Kinetics-400 may be in a folder of their class.
+    there.update([f"{Path(name).parts[0]}/{Path(name).name}" for name in there])
     named = listed(root)
     missing = {name: named[name] for name in named if not there & {name, str(Path(name).with_suffix(""))}}
     duplicate = dict(sorted((name, first) for first, *others in same.values() for name in others))

@@ -4,7 +4,7 @@ from mindspore.train import Model
 
 from shared_utils import device, optim, training
 from shared_utils.checkpoint import load_weights
-from shared_utils.config import run
+from shared_utils.config import UserError, run
 from shared_utils.datasets import check_labels, read_label_map
 from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
@@ -15,6 +15,8 @@ from src.step import TrainStep, freeze_norm, mixed_precision
 def main(config):
     rank, ranks = device.start(config)
     section = config.train
+    if section.ema and not section.eval_epochs:
+        raise UserError("train.ema is kept in the best checkpoint alone: train.eval_epochs must be above 0")
     data = TrainingClips(config, rank, ranks)
 
     network = build(config)
@@ -33,15 +35,18 @@ def main(config):
     step = TrainStep(network, optimizer, config.loss.label_smoothing, section.accumulate, section.clip_norm,
                      section.ema, config.optimizer.loss_scale, rank, ranks, config.seed)
 
+    unseen = None
+    if section.eval_epochs:
+        unseen = LabelledVideos(config.data_loader.eval, config.model.num_classes)
+        check_labels("the label map of the validation videos", unseen.labels, data.labels)
+        if both := {video.path for video in unseen.videos} & {video.path for video in data.videos}:
+            print(f"note: {len(both)} of the {len(unseen.videos)} validation videos are trained on")
+
     def validate():
         score = top1(network, unseen, config.eval)
         step.set_train()
         return score, f"top-1 {score:.4f} of {len(unseen.videos)} videos"
 
-    unseen = None
-    if section.eval_epochs:
-        unseen = LabelledVideos(config.data_loader.eval, config.model.num_classes)
-        check_labels("the label map of the validation videos", unseen.labels, data.labels)
     job = training.Run(section, "r2plus1d", network, step, optimizer, data.steps, data.labels,
                        unseen and validate, rank, step.averaged, data.bad)
     if job.epochs_left() == 0:

@@ -29,8 +29,8 @@ def explain(kinds, what):
 def load(argv, default):
     """Locked ConfigDict of a program: `default`, overridden by -c FILE and its bases, then by --a.b=value.
     Every key must stand in `default`, with a value of the same type (null takes any), a number from 0 on.
-    Keys that only published files need: those in the default's list `only` take no other value, those in its
-    mapping `instead` have no effect, which a note tells. Raises UserError with the nearest known key."""
+    Keys that only published files need: those in the default's list `only` take no other value; those in its
+    mapping `instead`, to what decides or null, have no effect: a note says so. UserError: the nearest key."""
     words, tree = list(_words(argv)), _read_yaml(default)
     only, instead = tree.pop("only", []), tree.pop("instead", {})
     values, known = dict(_flat(tree)), dict(_flat(tree))
@@ -44,8 +44,8 @@ def load(argv, default):
     if wrong := [key for key in only if str(values[key]).lower() != str(known[key]).lower()]:
         raise UserError(f"{wrong[0]} is {values[wrong[0]]}, but {known[wrong[0]]} is all there is")
     for key, other in instead.items():
-        if values[key] and values[key] != values[other]:
-            print(f"note: {key} {values[key]} is not used, {other} {values[other]} is")
+        if values[key] and not (other and values[key] == values[other]):
+            print(f"note: {key} {values[key]} is not used{f', {other} {values[other]} is' if other else ''}")
     config = ConfigDict(tree)
     config.update_from_flattened_dict({key: values[key] for key in known if not isinstance(known[key], dict)})
     return config.lock()

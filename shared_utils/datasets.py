@@ -82,8 +82,8 @@ def kinetics400_rows(path):
     with explain(OSError, f"cannot read the list {path}"), open(path, newline="", encoding="utf-8-sig") as f:
         table = csv.DictReader(f)
         try:
-            return [(row["label"], "{}_{:06d}_{:06d}".format(row["youtube_id"], int(row["time_start"]),
-                                                             int(row["time_end"]))) for row in table]
+            return [(str.strip(row["label"]), row["youtube_id"] + "_{:06d}_{:06d}".format(
+                int(row["time_start"]), int(row["time_end"]))) for row in table]
         except (KeyError, TypeError, ValueError, csv.Error) as e:
             raise UserError(f"line {table.line_num} of {path} is no row of Kinetics-400: {e!r:.90}") from None
 

@@ -40,16 +40,15 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     with whole(folder / f"{stem}_per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     side = min(20.0, 2.5 + 0.28 * len(names))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
-    axes = figure.subplots()
+    axes = Figure(figsize=(side + 1, side), layout="constrained").subplots()
     image = axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1)
     if len(names) <= 60:
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     with whole(folder / f"{stem}_confusion.png") as path:
-        figure.savefig(path, dpi=110)
+        axes.figure.savefig(path, dpi=110)
 
 
 def write_results(path, results, checkpoint=""):

@@ -13,12 +13,11 @@ INTERPOLATION = {"nearest": cv2.INTER_NEAREST, "bilinear": cv2.INTER_LINEAR, "li
 
 def resize(clip, rng, size, interpolation="bilinear"):
     """Squash every frame to `size` (height, width)."""
-    height, width = size
-    if clip.shape[1:3] == (height, width):
+    if clip.shape[1:3] == tuple(size):
         return clip
-    out = np.empty((len(clip), height, width, clip.shape[3]), clip.dtype)
+    out = np.empty((len(clip), *size, clip.shape[3]), clip.dtype)
     for source, target in zip(clip, out):
-        cv2.resize(source, (width, height), dst=target, interpolation=INTERPOLATION[interpolation])
+        cv2.resize(source, tuple(size)[::-1], dst=target, interpolation=INTERPOLATION[interpolation])
     return out
 
 
@@ -103,6 +102,8 @@ def _run(steps, clip, rng):
     for name, function, arguments in steps:
         refused = f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}"
         with explain((TypeError, ValueError, cv2.error), refused):
+            if clip.shape[-1] != 3 and name not in (*BY_SHADE, "VideoReshape"):
+                raise ValueError("it comes before VideoToTensor and VideoReOrder")
             clip = function(clip, rng, **arguments)
     return clip
 

@@ -156,7 +156,7 @@ def _read_jpegs(path, choose, each, jpegs):
         name for name in os.listdir(path) if name.endswith(".jpg"))
     if not names:
         raise _Refused("without .jpg frames")
-    wanted, frames = _within(choose(len(names)), len(names)), {}
+    wanted, frames, shape = _within(choose(len(names)), len(names)), {}, None
     for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
         try:
             data = jpegs[index] if jpegs is not None else _content(os.path.join(path, names[index]))
@@ -165,9 +165,9 @@ def _read_jpegs(path, choose, each, jpegs):
             frame = None
         if frame is None:
             raise _Refused(f"{names[index]} is not a readable JPEG")
+        if frame.shape != (shape := shape or frame.shape):
+            raise _Refused("the frame size changes")
         frames[index] = each(frame)
-    if len({frame.shape for frame in frames.values()}) > 1:
-        raise _Refused("the frame size changes")
     return np.stack([frames[index] for index in wanted])
 
 

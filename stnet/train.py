@@ -26,16 +26,18 @@ def main(config):
     optimizer = optim.optimizer(settings.optimizer(config), network.trainable_params(), rates)
     loss = CrossEntropySmooth(config.class_num, config.label_smoothing)
 
+    unseen = None
+    if config.run_eval:
+        unseen = LabelledVideos(config, "val")
+        check_labels("the label map of the validation videos", unseen.labels, data.labels)
+        if both := {video.path for video in unseen.videos} & {video.path for video in data.videos}:
+            print(f"note: {len(both)} of the {len(unseen.videos)} validation videos are trained on")
+
     def validate():
         score = top1(network, unseen, config.eval_batch_size)
         network.set_train()
         return score, f"top-1 {score:.4f} of {len(unseen.videos)} videos"
 
-    unseen = None
-    if config.run_eval:
-        split = "test" if config.dataset_type == "ucf101" and config.val_groups == 0 else "val"
-        unseen = LabelledVideos(config, split)
-        check_labels("the label map of the validation videos", unseen.labels, data.labels)
     job = training.Run(
         section,
         "stnet",
@@ -59,6 +61,8 @@ def main(config):
         if config.dataset_sink_mode and settings.target(config) != "CPU":
             # One step a time: the run looks at every step.
             left = job.total_steps - job.step
+            rows.output_shapes(), rows.output_types()  # MindSpore asks for them, once, and reads data for it
+            samples.position = job.step
             model.train(left, rows, callbacks=callbacks, dataset_sink_mode=True, sink_size=1)
         else:
             model.train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)

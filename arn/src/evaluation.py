@@ -125,6 +125,8 @@ class EncodedVideos:
             batch[: len(part), 0] = self.descriptors[part[:, :-1]].sum(1) / shots
             batch[: len(part), 1] = self.descriptors[part[:, -1]]
             scores[start : start + PAIRS] = self.relation(ms.Tensor(batch)).asnumpy()[: len(part)]
+        if not np.isfinite(scores).all():
+            raise UserError("scores of the relation network are not finite: broken weights?")
         scores[~self.good[unique[:, -1]] | ~self.good[unique[:, :-1]].any(1)] = -1
         return scores[where.ravel()]
 

@@ -1,6 +1,7 @@
 """train, eval, infer, export and preprocessing from end to end on real encoded videos of a tiny data set."""
 
 import ast
+import csv
 import hashlib
 import json
 import os
@@ -138,6 +139,8 @@ def test_eval_tells_accuracy_and_interval(work, execute):
     assert "18 videos of 3 classes, 0 of them bad" in told
     assert "note:" not in told
     facts = results[0]
+    mean, half = (facts["results"]["2_way_2_shot"][name] for name in ("accuracy", "interval95"))
+    assert half >= 0 and f"2-way 2-shot: {100 * mean:.2f} +- {100 * half:.2f} % over 20 episodes" in told
     assert (
         facts["videos"],
         facts["classes"],
@@ -157,6 +160,21 @@ def test_eval_tells_accuracy_and_interval(work, execute):
     status, told, _ = execute(evaluate, "-c", work / "tiny.yaml", "--data_loader.eval.dataset.split=train")
     assert status == 0
     assert "note: 3 of these 3 classes were trained on" in told
+
+
+def test_a_bad_query_is_wrong_in_the_accuracy_of_its_class_too(work, ucf101, execute, tmp_path):
+    data = shutil.copytree(ucf101, tmp_path / "data")
+    next((data / "ZoomOut").iterdir()).write_bytes(b"no video")
+    flags = [f"--data_loader.eval.dataset.path={data}", f"--eval.output_dir={tmp_path}", "--eval.shots=[1]"]
+    status, _, error = execute(evaluate, "-c", work / "tiny.yaml", *flags)
+    assert status == 0, error
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found["bad_videos"] == 1 and found["operations"][1] == {"type": "VideoToTensor"}
+    with open(tmp_path / "2_way_1_shot_per_class.csv", newline="") as file:
+        rows = [(int(row["count"]), float(row["accuracy"])) for row in csv.DictReader(file)]
+    assert sum(count for count, _ in rows) == found["episodes"] * 2 * found["query"]
+    right = sum(round(count * accuracy) for count, accuracy in rows)
+    assert right / (20 * 2 * 2) == pytest.approx(found["results"]["2_way_1_shot"]["accuracy"])
 
 
 def frames_of(path):

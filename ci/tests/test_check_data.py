@@ -89,6 +89,14 @@ def test_hmdb51(ucf101):
 def test_kinetics(tmp_path):
     write_kinetics(tmp_path, CLASSES, videos=5, frames=8, width=24, height=16)
     assert run(tmp_path, "--strict").returncode == 0
+    (tmp_path / "train/a class").mkdir()
+    for video in list((tmp_path / "train").glob("*.mp4")):
+        video.rename(tmp_path / "train/a class" / video.name)
+    table = (tmp_path / "kinetics-400_train.csv").read_text()
+    columns = [",".join([*row.split(",")[1:], row.split(",")[0]]) for row in table.splitlines()]
+    (tmp_path / "kinetics-400_train.csv").write_text("\ufeff" + "\n".join(columns), encoding="utf-8")
+    done = run(tmp_path, "--strict")
+    assert done.returncode == 0, done.stdout + done.stderr
     gone = next((tmp_path / "val").iterdir())
     gone.unlink()
     assert f"missing: val/{gone.name}: named by kinetics-400_val.csv\n" in run(tmp_path).stdout

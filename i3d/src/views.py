@@ -25,7 +25,8 @@ def video_answers(answer, reader, paths, clips, crops, batch):
 
     `answer`: function of views (batch, 3, T, H, W) to (batch, K); the last batch is filled up with copies.
     Each video is decoded once. In memory are about `batch` views ready and `batch` in use, and the frames of
-    the videos being read, already resized where resizing is the first operation. Raises UserError.
+    the videos being read, already resized where resizing is the first operation. Raises UserError, also for
+    an answer that is not finite.
     """
     if min(clips, batch) < 1:
         raise UserError(f"num_clips and batch_size must be at least 1, not {clips} and {batch}")
@@ -34,6 +35,8 @@ def video_answers(answer, reader, paths, clips, crops, batch):
         rows = np.stack([view for _, view in views])
         filled = np.concatenate([rows, rows[-1:].repeat(batch - len(rows), 0)])
         for (number, _), row in zip(views, answer(filled)):
+            if not np.isfinite(row).all():
+                raise UserError(f"what the network says of {paths[number]} is not finite: broken weights?")
             sums[number] = sums.get(number, 0) + row.astype(np.float64)
             counts[number] += 1
             if counts[number] == clips * crops:
@@ -47,7 +50,7 @@ def video_answers(answer, reader, paths, clips, crops, batch):
 def _views(reader, paths, clips, crops, depth, bad):
     """(number of the video, view (3, T, H, W)) of all videos; `bad` gets the VideoErrors by number."""
     resize, cuts = crop_functions(reader.operations, crops)
-    data, rng = reader.dataset, np.random.default_rng(0)
+    data = reader.dataset
 
     def choose(count):
         return frames_of_clips(data.seq_mode, count, data.seq, data.frame_interval, clips).ravel()
@@ -68,7 +71,7 @@ def _views(reader, paths, clips, crops, depth, bad):
 
     def view(request):
         number, cut, clip = request
-        return number, network_clip(cut(clip, rng))
+        return number, network_clip(cut(clip, np.random.default_rng(0)))
 
     return ahead(view, requests(), reader.workers, depth)
 
@@ -101,9 +104,13 @@ def crop_functions(operations, crops):
 
     Returns (function of one frame to apply as it is decoded, or None; [function (clip, rng) -> view of what
     remains]). VideoCenterCrop gives way to three crops along the longer edge, or to the four corners and the
-    middle with their mirror images. Raises UserError where there is none, or for another count.
+    middle with their mirror images. A VideoRandomCrop, which the published r2plus1d YAML evaluates with, cuts
+    the middle. Raises UserError where there is none, or for another count.
     """
-    operations, resize = list(operations), None
+    operations, resize = [dict(operation) for operation in operations], None
+    for operation in operations:
+        if operation["type"] == "VideoRandomCrop":
+            operation["type"] = "VideoCenterCrop"
     if operations and operations[0]["type"] in ("VideoResize", "VideoShortEdgeResize"):
         resize = transforms.compose(operations[:1], None)
         operations = operations[1:]

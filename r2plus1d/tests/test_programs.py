@@ -32,8 +32,9 @@ def test_a_run_trains_validates_and_is_evaluated(execute, tiny, tmp_path):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
-    flags = ["-c", tiny, "--train.ema=0.9", "--train.eval_epochs=0", "--model.keep_prob=0.5"]
-    flags += ["--train.save_checkpoint_steps=2"]
+    flags = ["-c", tiny, "--train.ema=0.9", "--model.keep_prob=0.5", "--train.save_checkpoint_steps=2"]
+    status, _, error = execute(train, *flags, "--train.eval_epochs=0")
+    assert status == 1 and error.startswith("error: train.ema is kept in the best checkpoint alone")
     assert execute(train, *flags)[0] == 0
     whole = weights(tmp_path / "output/r2plus1d-2_3.ckpt")
     for state in ("1_3", "2_1", "2_3"):  # as if stopped after step 2 of 6

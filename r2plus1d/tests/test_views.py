@@ -134,7 +134,7 @@ def test_videos_of_other_sizes_are_answered_without_a_crop(monkeypatch):
 
 
 def test_ten_crops_are_the_corners_and_the_middle_with_their_mirror_images():
-    clip = np.arange(6 * 9, dtype=np.float32).reshape(1, 6, 9, 1)
+    clip = np.arange(6 * 9, dtype=np.float32).reshape(1, 6, 9, 1).repeat(3, 3)
     operations = [{"type": "VideoCenterCrop", "size": [4, 5]}]
     rng = np.random.default_rng(0)
     _, cuts = views.crop_functions(operations, 10)
@@ -159,3 +159,31 @@ def test_views_whose_axes_are_not_ordered_are_refused(monkeypatch):
     monkeypatch.setattr(views, "decode", Frames([9]).decode)
     with pytest.raises(UserError, match=r"make clips \(4, 6, 6, 3\), not \(3, T, H, W\): VideoToTensor"):
         list(views.video_answers(None, reader, [0], 1, 1, 1))
+
+
+def test_evaluation_draws_nothing_at_random(monkeypatch):
+    """The published YAML evaluates with the transforms of training."""
+    drawn = [
+        {"type": "VideoRandomCrop", "size": [4, 5]},
+        {"type": "VideoRandomHorizontalFlip", "prob": 0.5},
+    ]
+    middle = [{"type": "VideoCenterCrop", "size": [4, 5]}]
+    seen = []
+
+    def answer(rows):
+        seen.append(rows)
+        return rows[:, 0, 0, 0, :2]
+
+    for crops in (1, 3):
+        for operations in (drawn, middle):
+            answers(monkeypatch, [20] * 12, 2, crops, 24 * crops, answer, operations)
+        np.testing.assert_array_equal(seen.pop(), seen.pop())
+    assert not seen
+
+
+def test_answers_that_are_no_numbers_are_told(monkeypatch):
+    def answer(rows):
+        return np.where(rows[:, 0, 0, 0, :2] == 1, np.nan, 0)
+
+    with pytest.raises(UserError, match="what the network says of 1 is not finite"):
+        answers(monkeypatch, [20, 20], 1, 1, 1, answer)

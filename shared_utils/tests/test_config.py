@@ -222,13 +222,15 @@ def test_keys_of_published_files_that_allow_one_value_or_have_no_effect(tmp_path
     default = tmp_path / "default_config.yaml"
     default.write_text(
         DEFAULT + "device_target: ''\nonly: [model.type, context.save_graphs]\n"
-        "instead: {device_target: context.device_target, model.stem: seed}"
+        "instead: {device_target: context.device_target, model.stem: seed, train.resume: null}"
     )
     argv = ["--device_target=CPU", "--model.type=R2Plus1D18", "--model.stem=0"]
     assert load(argv, default).model.type == "R2Plus1D18"  # published files spell it both ways
     assert capsys.readouterr().out == ""
     load(["--device_target=GPU", "--model.stem=1"], default)
     assert capsys.readouterr().out == "note: device_target GPU is not used, context.device_target CPU is\n"
+    load(["--train.resume=auto", "--model.stem=0"], default)
+    assert capsys.readouterr().out == "note: train.resume auto is not used\n"
     with pytest.raises(UserError, match=r"context.save_graphs is True, but False is all there is"):
         load(["--context.save_graphs=True"], default)
     with pytest.raises(UserError, match=r"model.type is I3D, but R2Plus1d18 is all there is"):

@@ -197,6 +197,13 @@ def test_kinetics_lists_that_do_not_fit(kinetics):
     path.write_text(path.read_text() + "\nzumba,x,one,2,train")
     with pytest.raises(UserError, match=r"line 6 of .* is no row of Kinetics-400"):
         datasets.labelled(kinetics, "Kinetic400", "train", 400)
+    for columns, cut in (
+        ("youtube_id,time_start,time_end,split,label", "a,1,2,train"),
+        ("time_start,time_end,split,label,youtube_id", "1,2,train,zumba"),
+    ):
+        path.write_text(f"{columns}\n{cut}")
+        with pytest.raises(UserError, match=r"line 2 of .* is no row of Kinetics-400"):
+            datasets.labelled(kinetics, "Kinetic400", "train", 400)
     path.write_text("label,youtube_id,time_start,time_end,split\nzumba,gone,1,11,train")
     with pytest.raises(UserError, match="none of the 1 videos of the train list is in"):
         datasets.labelled(kinetics, "Kinetic400", "train", 400)

@@ -31,13 +31,14 @@ def rates_of(rows):
 
 
 def unhandled(settings, seen=None, **keywords):
-    """Train until SystemExit; its status. The test's own handler is back afterwards."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Train until SystemExit; its status. The test's own handlers are back afterwards."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(SystemExit) as end:
             train(settings, 0, seen or Seen(), **keywords)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return end.value.code
 
 
@@ -54,22 +55,17 @@ def test_a_full_disk_stops_training_and_leaves_the_states(tmp_path, monkeypatch)
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["net-1_4.ckpt", "net-1_4.labels.json"]
 
 
-def test_sigterm_saves_at_once_and_ends_with_143(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_at_once_and_ends_with_143(tmp_path, number):
     class Notice(Seen):
         def on_train_step_end(self, run_context):
             super().on_train_step_end(run_context)
             if len(self.rows) == 6:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
 
     whole, settings = Seen(), section(tmp_path / "parts", save_checkpoint_epochs=0, resume="auto")
     reference = train(section(tmp_path / "whole"), 0, whole)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        with pytest.raises(SystemExit) as end:
-            train(settings, 0, Notice())
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert end.value.code == 143 and names(tmp_path / "parts") == ["net-2_2.ckpt"]
+    assert unhandled(settings, Notice()) == 143 and names(tmp_path / "parts") == ["net-2_2.ckpt"]
     assert bits(train(settings, 5, Seen())) == bits(reference)
 
 

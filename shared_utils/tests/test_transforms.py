@@ -194,6 +194,7 @@ def test_a_deviation_of_nothing_is_refused(clip):
         ({"type": "VideoNormalize", "mean": [0, 0, 0], "std": [1, 1, 1]}, "VideoToTensor first"),
         ({"type": "VideoResize", "size": 112}, "VideoResize.*cannot take a uint8 clip of"),
         ({"type": "VideoResize", "size": [0, 0]}, "VideoResize.*cannot take"),
+        ({"type": "VideoResize", "size": [8, 8, 8]}, "VideoResize.*cannot take"),
         ({"type": "VideoReOrder", "order": [0, 1, 2]}, "VideoReOrder.*cannot take"),
         ({"type": "VideoReshape", "shape": [4, -1]}, "VideoReshape.*cannot take"),
     ],
@@ -201,3 +202,21 @@ def test_a_deviation_of_nothing_is_refused(clip):
 def test_a_clip_that_does_not_fit_is_the_users_error(clip, operation, message):
     with pytest.raises(UserError, match=message):
         apply(clip, operation)
+
+
+@pytest.mark.parametrize("first", ["VideoToTensor", "VideoReOrder"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"type": "VideoResize", "size": [8, 8]},
+        {"type": "VideoShortEdgeResize", "size": 8},
+        {"type": "VideoRandomCrop", "size": [1, 8]},
+        {"type": "VideoCenterCrop", "size": [1, 8]},
+        {"type": "VideoRandomHorizontalFlip", "prob": 1.0},
+    ],
+)
+def test_what_looks_at_rows_and_columns_comes_before_the_axes_change(clip, first, operation):
+    first = {"type": first, **({"order": [3, 0, 1, 2]} if first == "VideoReOrder" else {})}
+    apply(clip, operation, first)
+    with pytest.raises(UserError, match="it comes before VideoToTensor and VideoReOrder"):
+        apply(clip, first, operation)

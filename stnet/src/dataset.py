@@ -147,9 +147,9 @@ def listed(config, split):
             "UCF101 is at https://www.crcv.ucf.edu/data/UCF101.php, ci/synthetic_videos.py makes others"
         )
     root, own = Path(config.dataset_path), {"train": config.local_train_list, "val": config.local_val_list}
-    held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not own.get(split)
-    chosen = own.get(split) or config.dataset_list
+    held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not config.local_val_list
     source = "train" if held_out and split == "val" else split
+    chosen = own.get(source) or config.dataset_list
     suffixes = (".pkl",) if any((root / split).glob("*.pkl")) else SUFFIXES
     videos, missing, labels = datasets.labelled(
         root, TYPES[config.dataset_type], source, config.class_num, chosen, suffixes

@@ -15,7 +15,7 @@ def answers(answer, reader, videos, batch):
     """Answer (K,) of each of [(path, label or None)], or its VideoError, in order.
 
     `answer`: function of super-images (batch, T, 3N, H, W) to (batch, K); the last batch is filled up with
-    copies. Raises UserError.
+    copies. Raises UserError, also for an answer that is not finite.
     """
     if batch < 1:
         raise UserError(f"a batch has at least 1 clip, not {batch}")
@@ -30,7 +30,10 @@ def answers(answer, reader, videos, batch):
         clips = [clip for clip in waiting if not isinstance(clip, VideoError)]
         rows = iter(())
         if clips:
-            rows = iter(answer(np.stack([*clips, *[clips[-1]] * (batch - len(clips))])))
+            found = answer(np.stack([*clips, *[clips[-1]] * (batch - len(clips))]))
+            if not np.isfinite(found).all():
+                raise UserError("what the network says of a video is not finite: broken weights?")
+            rows = iter(found)
         yield from (clip if isinstance(clip, VideoError) else next(rows) for clip in waiting)
 
     waiting, good = [], 0

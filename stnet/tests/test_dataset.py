@@ -253,6 +253,33 @@ def test_validation_recordings_are_neither_trained_on_nor_tested(ucf):
     assert len(whole.videos) == len(parts["train"].videos) + len(parts["val"].videos)
 
 
+def test_lists_of_the_users_are_kept_apart_too(ucf, tmp_path):
+    rows = (ucf / "ucfTrainTestlist/trainlist01.txt").read_text().splitlines(True)
+    (tmp_path / "mine.txt").write_text("".join(rows))
+    (tmp_path / "val.txt").write_text("".join(rows[:2]))
+
+    def ids(split, **changes):
+        return {video.id for video in LabelledVideos(config(ucf, "ucf101", **changes), split).videos}
+
+    mine = {"local_train_list": str(tmp_path / "mine.txt")}
+    assert ids("train", **mine) | ids("val", **mine) == ids("train", val_groups=0)
+    assert ids("val", **mine) and not ids("train", **mine) & ids("val", **mine)
+    for groups in (0, 1):
+        both = {"val_groups": groups, "local_val_list": str(tmp_path / "val.txt")}
+        assert len(ids("val", **both)) == 2 and ids("train", **both) == ids("train", val_groups=0)
+    assert ids("val", val_groups=0) == ids("test")
+
+
+def test_a_sink_that_asks_for_shapes_takes_no_data(ucf):
+    """What MindSpore does before each epoch of sink mode."""
+    data = TrainingClips(config(ucf, "ucf101"))
+    rows, samples = data.batches(3)
+    rows.output_shapes(), rows.output_types()
+    samples.position = 3
+    rows.output_shapes(), rows.output_types()
+    assert samples.position == 3
+
+
 def test_preprocessing_leaves_the_source_and_goes_on(ucf, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in ucf.rglob("*")}
     flags = ["--source_data_dir", str(ucf), "--output_dir", str(tmp_path / "out"), "--short_size", "16"]
