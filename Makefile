@@ -13,6 +13,8 @@ STAMP := $(VENV)/installed-$(DEVICE)
 setup: $(STAMP)
 
 $(STAMP): $(wildcard requirements*.txt */requirements.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13) and \
+		"error: Python 3.9 to 3.12 is needed, not " + sys.version.split()[0] + ": make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
 ifeq ($(DEVICE),gpu)
@@ -62,4 +64,4 @@ faults: setup
 	$(BIN)/python ci/faults.py $(or $(MODEL),arn) $(ARGS)
 
 check-data: setup
-	$(BIN)/python ci/check_data.py "$(DATA)"
+	$(BIN)/python ci/check_data.py "$(or $(DATA),$(error name the data set: make check-data DATA=DIR))"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SHARED = re.compile(r"(shared_utils|ci)/|requirements[^/]*\.txt$|Makefile$")
+SHARED = re.compile(r"(shared_utils|ci|\.github)/|requirements[^/]*\.txt$|(Makefile|pyproject\.toml)$")
 
 
 def models(root):

@@ -89,7 +89,7 @@ class KeptGraph(Callback):
 
 def why_no_gpu():
     """Why MindSpore cannot use a GPU in this process, or an empty string."""
-    remedy = "pip install -r requirements-gpu.txt, then use the scripts, or source shared_utils/common.sh"
+    remedy = "pip install -r requirements-gpu.txt, then use the scripts"
     try:
         ctypes.CDLL(CUDA_PLUGIN)
     except OSError as error:

@@ -18,7 +18,9 @@ MODELS = ["arn", "i3d"]
     ("paths", "expected"),
     [
         ([], []),
-        (["README.md", "docs/arn/x.md", "arnold/train.py", ".github/workflows/ci.yml"], []),
+        (["README.md", "docs/arn/x.md", "arnold/train.py"], []),
+        ([".github/workflows/ci.yml"], MODELS),
+        (["pyproject.toml"], MODELS),
         (["arn/src/network.py"], ["arn"]),
         (["i3d/train.py", "arn/README.md"], MODELS),
         (["shared_utils/video.py"], MODELS),

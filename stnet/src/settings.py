@@ -8,7 +8,7 @@ from src.network import StNet
 
 
 def job(config):
-    """What training.start reads. Raises UserError."""
+    """What device.start reads. Raises UserError."""
     if config.mode not in ("GRAPH", "PYNATIVE"):
         raise UserError(f"mode must be GRAPH or PYNATIVE, not {config.mode}")
     context = SimpleNamespace(
