@@ -28,7 +28,7 @@ import numpy as np
 from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import write_label_map
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 from src.inflate import inflate_all
 from src.network import I3D
 
@@ -189,7 +189,7 @@ def save_checked(path, network):
     if not np.isfinite(logits).all():
         raise UserError(f"the weights give logits that are not finite; {path} is not written")
     parameters = network.parameters_dict()
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         checkpoint.save(temporary, parameters, {"weights": list(parameters)})
         again = I3D(network.classifier.out_channels)
         checkpoint.load_weights(again, temporary)

@@ -27,7 +27,7 @@ def main(config):
     scores = probabilities(network, videos, section)
     if rank:  # the first one tells
         return
-    found = judge(scores, videos, section.leave_out_bad)
+    found = score_split(scores, videos, section.leave_out_bad)
     views = section.num_clips * section.num_crops
     counted = "left out" if section.leave_out_bad else "counted as wrong"
     missing = f"{videos.bad.missing} more of the list missing; " if videos.bad.missing else ""
@@ -61,7 +61,7 @@ def main(config):
     print({"Top_1_Accuracy": round(found["top1"], 4), "Top_5_Accuracy": round(found["top5"], 4)})
 
 
-def judge(scores, videos, leave_out_bad):
+def score_split(scores, videos, leave_out_bad):
     """What mean probabilities (N, K) say of a split's videos, -1 for the bad ones, by name.
 
     Among it the confusion `table` (K, K) and the `totals` (K,) of the classes. Raises UserError where no

@@ -18,7 +18,7 @@ import numpy as np
 from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import write_label_map
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 from src.inflate import inflate_like
 from src.network import MODES, NonLocalI3D
 
@@ -153,7 +153,7 @@ def save(network, make, dest):
     Returns them. Raises UserError; what was at `dest` stays then.
     """
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
-    with whole(dest) as temporary:
+    with atomic_write(dest) as temporary:
         checkpoint.save(temporary, parameters, {"weights": list(parameters)})
         loaded = make()
         checkpoint.load_weights(loaded, temporary)

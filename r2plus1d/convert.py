@@ -15,7 +15,7 @@ import numpy as np
 from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import write_label_map
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 from src.network import R2Plus1D18
 
 TORCH_NORM = {
@@ -161,7 +161,7 @@ def save(network, dest):
     """
     clip = ms.Tensor(np.random.default_rng(0).normal(size=(1, 3, 8, 48, 48)).astype(np.float32))
     weights = {parameter.name: parameter for parameter in network.get_parameters()}
-    with whole(dest) as temporary:
+    with atomic_write(dest) as temporary:
         checkpoint.save(temporary, weights, {"weights": list(weights)})
         again = R2Plus1D18(network.classifier.out_channels)
         checkpoint.load_weights(again, temporary)

@@ -6,7 +6,7 @@ from pathlib import Path
 import mindspore as ms
 
 from shared_utils.config import UserError, explain
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 
 
 def save(path, tensors, facts=None):
@@ -14,7 +14,7 @@ def save(path, tensors, facts=None):
     if Path(path).suffix != ".ckpt":
         raise UserError(f"{path} must end in .ckpt")
     rows = [{"name": name, "data": tensor} for name, tensor in tensors.items()]  # of a dict it drops Tensors
-    with whole(path) as part:
+    with atomic_write(path) as part:
         ms.save_checkpoint(rows, str(part), append_dict={"facts": json.dumps(facts or {})}, crc_check=True)
         part.chmod(0o600)  # MindSpore's files cannot be written to, and rm asks about each
 
@@ -62,7 +62,7 @@ def place(path):
     return found and (found[1], int(found[2]), int(found[3]))
 
 
-def newest(folder, prefix):
+def latest(folder, prefix):
     """(path, tensors, facts) of the last whole state of a run in `folder`, or None; damaged ones are told."""
     states = sorted(filter(place, Path(folder).glob(f"{prefix}*.ckpt")), key=lambda at: at.stat().st_mtime_ns)
     ages = {place(path)[0]: age for age, path in enumerate(states)}  # within a run a copy may have changed it

@@ -68,7 +68,7 @@ class BadVideos:
                 raise UserError(f"{len(self.paths)} bad{gone} videos, max_bad_videos is {self.limit}{last}")
 
 
-def ahead(function, items, workers, depth):
+def prefetch(function, items, workers, depth):
     """function(item) of each item, in order, by threads that are at most `depth` items ahead."""
     # Threads, not processes: decoding and resizing release the interpreter's lock, and nothing is copied.
     with ThreadPoolExecutor(workers) as pool:
@@ -118,7 +118,7 @@ class Samples:
         return self.steps * self.batch
 
     def __iter__(self):
-        return ahead(self._read, self.numbers(), self.workers, 2 * self.workers)
+        return prefetch(self._read, self.numbers(), self.workers, 2 * self.workers)
 
     def __deepcopy__(self, memo):
         return self  # MindSpore copies its sources, and the copy would forget how far this one has come

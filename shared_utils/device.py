@@ -46,7 +46,7 @@ def ranks():
     return (get_rank(), get_group_size()) if GlobalComm.INITED else (0, 1)
 
 
-def gathered(rows, count):
+def all_gather(rows, count):
     """All (count, ...) float rows in order, of which a rank has the numbers rank, rank + ranks, ..."""
     size = ranks()[1]
     share = np.zeros((-(-count // size), *rows.shape[1:]), rows.dtype)

@@ -8,7 +8,7 @@ from mindspore import nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from shared_utils.config import UserError, explain
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
 
@@ -30,7 +30,7 @@ def export(network, inputs, file_name, file_format):
         raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
     tensors = [ms.Tensor(array) for array in inputs]
     proof = "not compared, AIR is not reloaded"
-    with whole(target) as part, tempfile.TemporaryDirectory() as folder:
+    with atomic_write(target) as part, tempfile.TemporaryDirectory() as folder:
         # MindSpore refuses paths with a space, a plus or an umlaut.
         temporary = Path(folder, f"network{target.suffix}")
         if file_format == "ONNX":

@@ -37,7 +37,7 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     folder, totals = Path(folder), matrix.sum(axis=1) if totals is None else totals
     shares = ["" if np.isnan(share) else f"{share:.4f}" for share in per_class_accuracy(matrix, totals)]
     rows = [("class", "count", "accuracy"), *zip(names, map(int, totals), shares)]
-    with whole(folder / f"{stem}_per_class.csv") as path, open(path, "w", newline="", encoding="utf-8") as f:
+    with atomic_write(folder / f"{stem}_per_class.csv") as p, open(p, "w", newline="", encoding="utf-8") as f:
         csv.writer(f).writerows(rows)
     side = min(20.0, 2.5 + 0.28 * len(names))
     axes = Figure(figsize=(side + 1, side), layout="constrained").subplots()
@@ -47,7 +47,7 @@ def write_confusion(folder, stem, matrix, names, totals=None):
         axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
     axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    with whole(folder / f"{stem}_confusion.png") as path:
+    with atomic_write(folder / f"{stem}_confusion.png") as path:
         axes.figure.savefig(path, dpi=110)
 
 
@@ -63,12 +63,12 @@ def write_results(path, results, checkpoint=""):
 
 def write_text(path, text):
     """Write a text file whole or not at all. Raises UserError."""
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_write(path):
     """A file to write that becomes `path` at the end, whole or not at all, also if the power is lost. Raises
     UserError where it cannot be written (disk full, no permission); what was at `path` stays then."""
     path = Path(path)

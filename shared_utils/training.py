@@ -18,7 +18,7 @@ from tqdm import tqdm
 from shared_utils import checkpoint
 from shared_utils.config import UserError, explain
 from shared_utils.datasets import check_labels, read_label_map, write_label_map
-from shared_utils.device import gathered, ranks
+from shared_utils.device import all_gather, ranks
 from shared_utils.metrics import writable_folder, write_text
 
 
@@ -37,7 +37,7 @@ class Progress(Callback):
     def on_train_step_end(self, run_context):
         outputs = run_context.original_args().net_outputs
         loss = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-        loss = float(gathered(loss.asnumpy().reshape(1, 1), ranks()[1]).mean())
+        loss = float(all_gather(loss.asnumpy().reshape(1, 1), ranks()[1]).mean())
         epoch, step = self.run.position()
         self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         self.bar.update()
@@ -79,7 +79,7 @@ class Run(Callback):
             self._resume(prefix)
         if (rank, self.step) == (0, 0) and self.prefix != prefix:
             print(f"{self.folder} has runs already: the files of this one are {self.prefix}-*", flush=True)
-        steps = gathered(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
+        steps = all_gather(np.full((1, 1), self.step, np.float32), ranks()[1])[:, 0].tolist()
         if set(steps) != {self.step}:
             raise UserError(f"the ranks begin at steps {steps}: each host needs the states of {self.folder}")
         self.log = self.folder / f"{self.prefix}-log" / "metrics.jsonl"
@@ -151,7 +151,7 @@ class Run(Callback):
     def _share_statistics(self):  # what each rank's norms have gathered becomes the mean of the ranks
         for name, parameter in self.state().items():
             if "moving_" in name:
-                parameter.set_data(ms.Tensor(gathered(parameter.asnumpy()[None], ranks()[1]).mean(axis=0)))
+                parameter.set_data(ms.Tensor(all_gather(parameter.asnumpy()[None], ranks()[1]).mean(axis=0)))
 
     def _spent(self, on):
         now = time.perf_counter()
@@ -216,7 +216,7 @@ class Run(Callback):
         checkpoint.save(path, parameters, facts)
 
     def _resume(self, prefix):
-        found = checkpoint.newest(self.folder, prefix) if self.section.resume == "auto" else (
+        found = checkpoint.latest(self.folder, prefix) if self.section.resume == "auto" else (
             Path(self.section.resume), *checkpoint.load(self.section.resume))
         if found is None:
             return

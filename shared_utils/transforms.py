@@ -67,28 +67,28 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
            # A contiguous array is 20 times as fast for what follows.
            "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),
            "VideoReshape": lambda clip, rng, shape: clip.reshape(shape)}
-BY_SHADE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
+POINTWISE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 
 
 def compose(operations, dtype=np.float32):
     """One function (clip, rng) -> clip of `dtype`, None for its own; of the YAML's [{type: name, ...}].
     Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take."""
     steps = [_step(operation) for operation in operations]
-    cut = next((place for place in range(len(steps), 0, -1) if steps[place - 1][0] not in BY_SHADE), 0)
-    table = _shades(steps[cut:])
+    cut = next((place for place in range(len(steps), 0, -1) if steps[place - 1][0] not in POINTWISE), 0)
+    table = _lookup_table(steps[cut:])
 
     def apply(clip, rng):
         clip = _run(steps[:cut], clip, rng)
         if table is None or clip.dtype != np.uint8 or clip.shape[3:] != (3,):
             return np.ascontiguousarray(_run(steps[cut:], clip, rng), dtype)
         out = np.empty((3, *clip.shape[:3]), np.float32)
-        shade(clip, table, out.reshape(3, len(clip), -1))
+        look_up(clip, table, out.reshape(3, len(clip), -1))
         return out.astype(dtype or np.float32, copy=False)
 
     return apply
 
 
-def shade(clip, tables, out):
+def look_up(clip, tables, out):
     """Put what `tables` (3, 256) make of the colours of a clip (T, H, W, 3) uint8 in `out` (3, T, H * W)."""
     # Not frame by frame: threads that ask for the interpreter's lock so often spend their time waiting.
     count = max(1, 2**19 // clip[0].size)
@@ -102,14 +102,14 @@ def _run(steps, clip, rng):
     for name, function, arguments in steps:
         refused = f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}"
         with explain((TypeError, ValueError, cv2.error), refused):
-            if clip.shape[-1] != 3 and name not in (*BY_SHADE, "VideoReshape"):
+            if clip.shape[-1] != 3 and name not in (*POINTWISE, "VideoReshape"):
                 raise ValueError("it comes before VideoToTensor and VideoReOrder")
             clip = function(clip, rng, **arguments)
     return clip
 
 
-def _shades(steps):
-    """What BY_SHADE steps make of all shades of the three colours, (3, 256) float32, or None."""
+def _lookup_table(steps):
+    """What POINTWISE steps make of all shades of the three colours, (3, 256) float32, or None."""
     shades = np.arange(256, dtype=np.uint8).reshape(2, 8, 16, 1).repeat(3, axis=3)
     try:
         table = _run(steps, shades, None)

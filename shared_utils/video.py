@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from shared_utils.config import UserError, explain
-from shared_utils.metrics import whole
+from shared_utils.metrics import atomic_write
 
 # decord gives everyone its own copy of std::random_device, with which a later import of mindspore aborts.
 ctypes.CDLL("libstdc++.so.6", ctypes.RTLD_GLOBAL)
@@ -72,7 +72,7 @@ def write_picture(path, clip, lines, fps=8, height=192):
     gif = str(path).endswith(".gif")
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
-    with whole(path) as temporary, explain(VideoError, f"cannot write {path}, is the disk full? Read back"):
+    with atomic_write(path) as temporary, explain(VideoError, f"cannot write {path}, disk full? Read back"):
         data = imageio.mimsave("<bytes>" if gif else temporary, frames, **options)
         if gif:  # of whose closing on a full disk imageio would leave a traceback
             temporary.write_bytes(data)

@@ -22,7 +22,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from shared_utils.clips import ahead
+from shared_utils.clips import prefetch
 from shared_utils.config import load
 from shared_utils.datasets import video_files, video_id
 from src.dataset import ClipReader
@@ -103,7 +103,7 @@ def _clips(reader, places, workers):
     """Clips a second, of at least 400."""
     jobs = places * -(-400 // len(places))
     start = time.perf_counter()
-    for _ in ahead(lambda place: reader.clip(place, np.random.default_rng()), jobs, workers, 2 * workers):
+    for _ in prefetch(lambda place: reader.clip(place, np.random.default_rng()), jobs, workers, 2 * workers):
         pass
     return len(jobs) / (time.perf_counter() - start)
 

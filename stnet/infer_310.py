@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_utils import device, exporting
-from shared_utils.clips import ahead
+from shared_utils.clips import prefetch
 from shared_utils.config import UserError, run
 from shared_utils.datasets import check_labels, read_label_map, write_label_map
 from shared_utils.metrics import writable_folder
@@ -62,7 +62,7 @@ def preprocess(config, folder, path):
             raise UserError(f"cannot write to {folder}: {error.strerror}") from None
         return entry
 
-    done = ahead(write, list(enumerate(videos.videos)), videos.reader.workers, 2 * videos.reader.workers)
+    done = prefetch(write, list(enumerate(videos.videos)), videos.reader.workers, 2 * videos.reader.workers)
     bar = tqdm(done, "preprocessing", len(videos.videos), unit="video", disable=None)
     (folder / LIST).write_text(json.dumps(list(bar), indent=1))
 

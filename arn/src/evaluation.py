@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared_utils import device
-from shared_utils.clips import ahead
+from shared_utils.clips import prefetch
 from shared_utils.config import UserError
 from shared_utils.video import VideoError
 from src.episodes import check_classes, draw_episode
@@ -44,7 +44,7 @@ def encode(network, videos, batch_size, progress=False):
     network.set_train(False)
     parts, good, batch, workers = [], [], [], videos.reader.workers
     bar = None if progress else True  # None: a bar on a terminal alone
-    clips = ahead(read, paths, workers, max(batch_size, workers))
+    clips = prefetch(read, paths, workers, max(batch_size, workers))
     for clip in tqdm(clips, "encoding", len(paths), unit="video", disable=bar):
         good.append(clip is not None)
         if progress and (len(good) % max(1, len(paths) // 20) == 0 or len(good) == len(paths)):
@@ -58,10 +58,10 @@ def encode(network, videos, batch_size, progress=False):
     descriptors, good = np.zeros((len(paths), *[network.channels] * 2), np.float32), np.array(good, bool)
     if parts:
         descriptors[good] = np.concatenate(parts)
-    good = device.gathered(good.astype(np.float32), len(every)) > 0
+    good = device.all_gather(good.astype(np.float32), len(every)) > 0
     if not good.any():
         raise none_readable(videos)
-    return device.gathered(descriptors, len(every)), good
+    return device.all_gather(descriptors, len(every)), good
 
 
 def none_readable(videos):
@@ -94,7 +94,7 @@ class EncodedVideos:
         rank, ranks = device.ranks()
         numbers = range(rank, max(count, ranks), ranks)  # one at least, which counts for nothing
         played = self._play([draw_episode(self.groups, way, shot, query, seed, number) for number in numbers])
-        return device.gathered(played.astype(np.float32), count).astype(np.int64).swapaxes(0, 1)
+        return device.all_gather(played.astype(np.float32), count).astype(np.int64).swapaxes(0, 1)
 
     def _play(self, drawn):
         """(E, 2, way * query): true and predicted class ids of the episodes."""

@@ -172,7 +172,7 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
         ["--export.file_name={}/file/x"],
         "cannot make the output folder {}/file",
     ),
-    "no such format": (export, ["--export.file_format=TFLITE"], "file_format must be MINDIR, ONNX or"),
+    "no such format": (export, ["--export.file_format=TFLITE"], "file_format is MINDIR, ONNX or"),
     "AIR without Ascend": (export, ["--export.file_format=AIR"], "on an Ascend, AIR"),
     "odd input": (export, ["--export.input_shape=[16, 128, 128]"], "input_shape is a clip's [3, T, H, W]"),
     "small input": (export, ["--export.input_shape=[3, 2, 8, 8]"], "input_shape is a clip's [3, T, H, W]"),

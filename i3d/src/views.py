@@ -6,7 +6,7 @@ from itertools import groupby, islice
 import numpy as np
 
 from shared_utils import sampling, transforms
-from shared_utils.clips import ahead, network_clip
+from shared_utils.clips import network_clip, prefetch
 from shared_utils.config import UserError
 from shared_utils.video import VideoError, decode
 
@@ -63,7 +63,7 @@ def _views(reader, paths, clips, crops, depth, bad):
         return frames.reshape(clips, data.seq, *frames.shape[1:])
 
     def requests():
-        for number, video in enumerate(ahead(read, paths, reader.workers, reader.workers)):
+        for number, video in enumerate(prefetch(read, paths, reader.workers, reader.workers)):
             if isinstance(video, VideoError):
                 bad[number] = video
             else:
@@ -73,7 +73,7 @@ def _views(reader, paths, clips, crops, depth, bad):
         number, cut, clip = request
         return number, network_clip(cut(clip, np.random.default_rng(0)))
 
-    return ahead(view, requests(), reader.workers, depth)
+    return prefetch(view, requests(), reader.workers, depth)
 
 
 def _batches(views, size):

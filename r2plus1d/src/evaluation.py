@@ -33,7 +33,7 @@ def probabilities(network, videos, section, progress=True):
         rows.append(bad if isinstance(mean, VideoError) else mean)
         if progress and (len(rows) % every == 0 or len(rows) == len(paths)):
             tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
-    return device.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
+    return device.all_gather(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, section):

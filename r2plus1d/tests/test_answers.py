@@ -139,7 +139,7 @@ def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, cap
 
 def test_a_label_map_that_differs_and_no_readable_video(config):
     with pytest.raises(UserError, match=r"none of the 8 videos can be decoded"):
-        evaluate.judge(np.full((8, 4), -1.0), LabelledVideos(config.data_loader.eval, 4), False)
+        evaluate.score_split(np.full((8, 4), -1.0), LabelledVideos(config.data_loader.eval, 4), False)
     labels = {name: NAMES.index(name) for name in NAMES[:3]}
     datasets.write_label_map(config.eval.pretrained_model, labels)
     with pytest.raises(UserError, match=r"class zoom out is missing there and 3 here"):

@@ -169,7 +169,7 @@ def test_the_optimizers_tensors_are_passed_over(path):
 
 
 def test_newest_passes_over_what_is_damaged_or_no_state(tmp_path, capsys):
-    assert checkpoint.newest(tmp_path, "net") is None
+    assert checkpoint.latest(tmp_path, "net") is None
     with pytest.raises(UserError, match=r"net\.bin must end in \.ckpt"):
         checkpoint.save(tmp_path / "net.bin", {})
     assert not list(tmp_path.iterdir())
@@ -180,15 +180,15 @@ def test_newest_passes_over_what_is_damaged_or_no_state(tmp_path, capsys):
             tmp_path / f"{name}.ckpt", parameters(Net(seed=age)), {"global_step": step} if step else {}
         )
         os.utime(tmp_path / f"{name}.ckpt", (age, age))
-    path, tensors, facts = checkpoint.newest(tmp_path, "net")
+    path, tensors, facts = checkpoint.latest(tmp_path, "net")
     assert path.name == "net_1-2_4.ckpt" and facts == {"global_step": 8} and equal(Net(seed=2), tensors)
     os.utime(tmp_path / "net_1-1_4.ckpt", (2, 2))  # in the same tick
-    assert checkpoint.newest(tmp_path, "net")[0].name == "net_1-2_4.ckpt"
+    assert checkpoint.latest(tmp_path, "net")[0].name == "net_1-2_4.ckpt"
     os.utime(tmp_path / "net_1-1_4.ckpt", (8, 8))  # copied after the later one
-    assert checkpoint.newest(tmp_path, "net")[0].name == "net_1-2_4.ckpt"
+    assert checkpoint.latest(tmp_path, "net")[0].name == "net_1-2_4.ckpt"
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-100])
     os.utime(path, (9, 9))
     capsys.readouterr()
-    assert checkpoint.newest(tmp_path, "net")[0].name == "net_1-1_4.ckpt"
+    assert checkpoint.latest(tmp_path, "net")[0].name == "net_1-1_4.ckpt"
     assert capsys.readouterr().out.count("passed over: the checkpoint") == 1

@@ -35,13 +35,13 @@ def segment_frames(count, T, N, rng=None):
     return (starts[:, None] + np.arange(N)) % count
 
 
-def super_images(frames, T, N, shades):
+def super_images(frames, T, N, tables):
     """(T * N, H, W, 3) uint8 -> (T, 3N, H, W) float32, channel 3n + c is colour c of the n-th frame.
 
-    `shades`: (3, 256) float32, what becomes of the values of each colour.
+    `tables`: (3, 256) float32, what becomes of the values of each colour.
     """
     planes = np.empty((T * N, 3, frames[0, ..., 0].size), np.float32)
-    transforms.shade(frames, shades, planes.swapaxes(0, 1))
+    transforms.look_up(frames, tables, planes.swapaxes(0, 1))
     return planes.reshape(T, 3 * N, *frames.shape[1:3])
 
 
@@ -122,7 +122,7 @@ class ClipReader:
         if std.min() <= 0:
             raise UserError(f"image_std must be above 0, not {list(config.image_std)}")
         shades = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
-        self.shades = np.stack([(shades - mean[colour]) / std[colour] for colour in range(3)])
+        self.tables = np.stack([(shades - mean[colour]) / std[colour] for colour in range(3)])
 
     def frames(self, path, rng=None, each=np.asarray, label=None):
         """The frames (T * N, H, W, 3) uint8 of the segments. Raises VideoError."""
@@ -131,7 +131,7 @@ class ClipReader:
     def clip(self, path, rng=None, label=None):
         """Super-images (T, 3N, H, W) float32, what is random drawn from `rng`. Raises VideoError."""
         frames = self.frames(path, rng, lambda frame: self.resize(frame[None])[0], label)
-        return super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N, self.shades)
+        return super_images(self.cut(frames, rng or np.random.default_rng(0)), self.T, self.N, self.tables)
 
 
 def listed(config, split):

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from shared_utils import device, metrics
-from shared_utils.clips import ahead
+from shared_utils.clips import prefetch
 from shared_utils.config import UserError
 from shared_utils.video import VideoError
 
@@ -37,7 +37,7 @@ def answers(answer, reader, videos, batch):
         yield from (clip if isinstance(clip, VideoError) else next(rows) for clip in waiting)
 
     waiting, good = [], 0
-    for clip in ahead(read, videos, reader.workers, max(batch, reader.workers)):
+    for clip in prefetch(read, videos, reader.workers, max(batch, reader.workers)):
         waiting.append(clip)
         good += not isinstance(clip, VideoError)
         if good == batch:
@@ -67,7 +67,7 @@ def probabilities(network, videos, batch, progress=True):
         rows.append(bad if isinstance(row, VideoError) else row)
         if progress and (len(rows) % every == 0 or len(rows) == len(items)):
             tqdm.write(f"eval: {min(len(rows) * ranks, len(videos.videos))}/{len(videos.videos)}")
-    return device.gathered(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
+    return device.all_gather(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
 def top1(network, videos, batch):

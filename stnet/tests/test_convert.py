@@ -143,3 +143,16 @@ def test_every_fault_is_told_and_leaves_the_earlier_file(tmp_path):
     for fault in ("unexpected extra", "missing temp1.conv1.bias", "fc.weight is [7, 5] instead of [7, 1024]"):
         assert fault in str(told.value)
     assert (tmp_path / "ours.ckpt").read_bytes() == b"an earlier one"
+
+
+def test_a_pytorch_file_is_read(tmp_path):
+    torch = pytest.importorskip("torch", reason="of requirements-convert.txt; ci.yml installs it")
+    state = {"a": torch.full((2,), 1.5, dtype=torch.bfloat16), "b": torch.nn.Parameter(torch.zeros(1))}
+    for content in (state, {"state_dict": state, "epoch": 3}, {**state, "epoch": 3}):
+        torch.save(content, tmp_path / "a.pth")
+        found = convert.read_torch(tmp_path / "a.pth")
+        assert {name: array.tolist() for name, array in found.items()} == {"a": [1.5, 1.5], "b": [0.0]}
+        assert all(array.dtype == np.float32 for array in found.values())
+    (tmp_path / "a.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
+        convert.read_torch(tmp_path / "a.pth")
