@@ -53,16 +53,15 @@ def main(config):
     if job.epochs_left() == 0:
         print(f"nothing to train: all {config.num_epochs} epochs are done")
         return
-    rows, samples = data.batches(job.step)
+    sink = config.dataset_sink_mode and settings.target(config) != "CPU"
+    rows, samples = data.batches(job.step, sink)
     kept = device.KeptGraph(config, job.folder / "graphs")
     callbacks = [kept, training.Progress(job, config.log_steps, data.clips * ranks), job]
     model = Model(network, loss, optimizer)
     with samples.errors():
-        if config.dataset_sink_mode and settings.target(config) != "CPU":
+        if sink:
             # One step a time: the run looks at every step.
             left = job.total_steps - job.step
-            rows.output_shapes(), rows.output_types()  # MindSpore asks for them, once, and reads data for it
-            samples.position = job.step
             model.train(left, rows, callbacks=callbacks, dataset_sink_mode=True, sink_size=1)
         else:
             model.train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)

@@ -7,7 +7,7 @@ from convert import authors_keys, convert, read_torch
 from make_golden import CASES, GOLDEN, TRAINED, clips, weight
 from mindspore import nn, ops
 
-from shared_utils.config import UserError
+from shared_utils.tests.programs import reads_pytorch_files
 from src.network import ARN, MaxPool, SelfSupervisionHead, Unit, second_order
 
 PARAMETERS, TEMPORAL = 493_122, 34_673
@@ -253,13 +253,4 @@ def test_unit_is_a_convolution_a_norm_a_relu_and_a_pool(in_channels, size, pool)
 
 
 def test_a_pytorch_file_is_read(tmp_path):
-    torch = pytest.importorskip("torch", reason="of requirements-convert.txt; ci.yml installs it")
-    state = {"a": torch.full((2,), 1.5, dtype=torch.bfloat16), "b": torch.nn.Parameter(torch.zeros(1))}
-    for content in (state, {"state_dict": state, "epoch": 3}, {**state, "epoch": 3}):
-        torch.save(content, tmp_path / "a.pth")
-        found = read_torch(tmp_path / "a.pth")
-        assert {name: array.tolist() for name, array in found.items()} == {"a": [1.5, 1.5], "b": [0.0]}
-        assert all(array.dtype == np.float32 for array in found.values())
-    (tmp_path / "a.pth").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
-        read_torch(tmp_path / "a.pth")
+    reads_pytorch_files(read_torch, tmp_path)

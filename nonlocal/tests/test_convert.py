@@ -7,6 +7,7 @@ import pytest
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
+from shared_utils.tests.programs import reads_pytorch_files
 from src.network import NonLocalI3D
 
 BOTTLENECKS, BLOCKS, CLASSES = (3, 4, 6, 3), ((), (1, 3), (1, 3, 5), ()), 7
@@ -209,13 +210,4 @@ def test_a_checkpoint_with_other_logits_is_not_kept(monkeypatch, tmp_path):
 
 
 def test_a_pytorch_file_is_read(tmp_path):
-    torch = pytest.importorskip("torch", reason="of requirements-convert.txt; ci.yml installs it")
-    state = {"a": torch.full((2,), 1.5, dtype=torch.bfloat16), "b": torch.nn.Parameter(torch.zeros(1))}
-    for content in (state, {"state_dict": state, "epoch": 3}, {**state, "epoch": 3}):
-        torch.save(content, tmp_path / "a.pth")
-        found = convert.read_torch(tmp_path / "a.pth")
-        assert {name: array.tolist() for name, array in found.items()} == {"a": [1.5, 1.5], "b": [0.0]}
-        assert all(array.dtype == np.float32 for array in found.values())
-    (tmp_path / "a.pth").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
-        convert.read_torch(tmp_path / "a.pth")
+    reads_pytorch_files(convert.read_torch, tmp_path)

@@ -1,5 +1,6 @@
 """The programs from end to end on a tiny network: training, exact resuming, fine-tuning, published YAML."""
 
+import re
 from pathlib import Path
 
 import eval as evaluate
@@ -46,6 +47,9 @@ def test_a_resumed_run_ends_with_the_same_weights(execute, tiny, tmp_path):
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
         np.testing.assert_array_equal(tensor, resumed[name], err_msg=name)
+    flags += ["--train.resume=auto", "--data_loader.eval.dataset.split=train"]
+    _, told, _ = execute(train, *flags)
+    assert re.search(r"note: (\d+) of the \1 validation videos are trained on\n", told), told
 
 
 def test_fine_tuning_to_other_classes_replaces_the_classifier_on_request_alone(execute, tiny, tmp_path):

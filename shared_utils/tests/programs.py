@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 import pytest
 import yaml
 
 from ci.synthetic_videos import write_kinetics  # pytest's pythonpath is the repository's root
 from shared_utils import checkpoint
 from shared_utils import config as configuration
+from shared_utils.config import UserError
 
 MOTIONS = ["SlideUp", "ZoomIn"]
 
@@ -116,3 +118,17 @@ def validation_of_other_classes_is_refused(execute, train, tiny, kinetics):
     status, _, error = execute(train, "-c", tiny, *flags)
     assert status == 1
     assert "validation videos differs from the data set's: class" in error and error.count("\n") == 1
+
+
+def reads_pytorch_files(read, folder):
+    """`read` takes a state dict, also below `state_dict`, as float32 arrays, and tells what is none."""
+    torch = pytest.importorskip("torch", reason="of requirements-convert.txt; ci.yml installs it")
+    state = {"a": torch.full((2,), 1.5, dtype=torch.bfloat16), "b": torch.nn.Parameter(torch.zeros(1))}
+    for content in (state, {"state_dict": state, "epoch": 3}, {**state, "epoch": 3}):
+        torch.save(content, folder / "a.pth")
+        found = read(folder / "a.pth")
+        assert {name: array.tolist() for name, array in found.items()} == {"a": [1.5, 1.5], "b": [0.0]}
+        assert all(array.dtype == np.float32 for array in found.values())
+    (folder / "a.pth").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
+        read(folder / "a.pth")

@@ -69,15 +69,15 @@ def test_a_signal_saves_at_once_and_ends_with_143(tmp_path, number):
     assert bits(train(settings, 5, Seen())) == bits(reference)
 
 
-@pytest.mark.parametrize("epoch", [2, EPOCHS])
-def test_sigterm_while_validating_saves_and_the_resumed_run_validates(tmp_path, epoch):
+@pytest.mark.parametrize(("epoch", "number"), [(2, signal.SIGINT), (EPOCHS, signal.SIGTERM)])
+def test_a_signal_while_validating_saves_and_the_resumed_run_validates(tmp_path, epoch, number):
     seen = []
 
     def scores(stop_at):
         def validate():
             seen.append(stop_at)
             if len(seen) == stop_at:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
                 raise AssertionError("the notice was not heard")
             return len(seen) / 10, ""
 

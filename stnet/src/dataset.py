@@ -203,8 +203,11 @@ class TrainingClips(LabelledVideos):
                 f"{len(self.videos)} training videos are fewer than the {self.clips * ranks} clips of a step"
             )
 
-    def batches(self, first_step=0):
-        """(mindspore.dataset of clip (B, T, 3N, H, W) and label (B,), its Samples) from a step on."""
+    def batches(self, first_step=0, sink=False):
+        """(mindspore.dataset of clip (B, T, 3N, H, W) and label (B,), its Samples) from a step on.
+
+        For sink mode MindSpore asks for shapes and types first, which takes samples, once; they come again.
+        """
         samples = Samples(
             self.sample,
             len(self.videos),
@@ -216,7 +219,11 @@ class TrainingClips(LabelledVideos):
             self.ranks,
             self.seed,
         )
-        return samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True), samples
+        rows = samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True)
+        if sink:
+            rows.output_shapes(), rows.output_types()
+            samples.position = first_step
+        return rows, samples
 
     def sample(self, number):
         """(clip (T, 3N, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).
