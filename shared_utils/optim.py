@@ -1,5 +1,5 @@
 """Learning rate and optimizer by the YAML sections learning_rate and optimizer."""
-import math
+from math import cos, pi
 
 from mindspore import nn
 
@@ -16,8 +16,7 @@ def learning_rates(section, steps_per_epoch, epochs, clips=0):
     shapes = {
         "constant": lambda epoch: lr,
         "step": lambda epoch: lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
-        "cosine_annealing": lambda epoch: (
-            low + (lr - low) * 0.5 * (1 + math.cos(math.pi * min(1, epoch / last))))}
+        "cosine_annealing": lambda epoch: low + (lr - low) / 2 * (1 + cos(pi * min(1, epoch / last)))}
     if section.lr_scheduler not in shapes:
         raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
     warmup, shape = section.warmup_epochs * steps_per_epoch, shapes[section.lr_scheduler]
