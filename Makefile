@@ -7,7 +7,7 @@ MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: setup demo test lint contract smoke pack bench flops kill soak faults check-data
+.PHONY: setup demo test lint contract smoke pack bench flops kill soak faults videos check-data
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -52,16 +52,21 @@ flops: setup
 	$(BIN)/python ci/flops.py $(or $(MODEL),arn) $(ARGS)
 
 # Toy training killed ten times with SIGKILL ends as if it never was: ARGS="--kills 3 -- -c FILE.yaml ...".
-kill: setup
+kill: videos
 	$(BIN)/python ci/kill.py $(or $(MODEL),arn) $(ARGS)
 
 # 5,000 clips through loader and training step: memory and open files must not grow.
-soak: setup
+soak: videos
 	$(BIN)/python ci/soak.py $(or $(MODEL),arn) $(ARGS)
 
 # Training with a fifth of the videos broken, ffmpeg killed, a slow disk, a full /dev/shm: it ends and reports.
 faults: setup
 	$(BIN)/python ci/faults.py $(or $(MODEL),arn) $(ARGS)
+
+# What the toy runs train on.
+videos: setup
+	$(BIN)/python ci/synthetic_videos.py $(if $(filter arn,$(or $(MODEL),arn)),demo/videos, \
+		demo/kinetics --layout kinetics --classes 8 --videos 100)
 
 check-data: setup
 	$(BIN)/python ci/check_data.py "$(or $(DATA),$(error name the data set: make check-data DATA=DIR))"

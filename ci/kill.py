@@ -57,7 +57,7 @@ def train(model, folder, flags, kills=0, seed=0):
         if status == 0:
             return waits
         if status != -9:
-            raise ValueError("".join(lines[-5:]))
+            raise ValueError("train.py failed:\n" + "".join(lines[-5:]).rstrip())
         kills -= 1
 
 

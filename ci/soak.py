@@ -71,7 +71,7 @@ def soak(model, clips, flags):
         finally:
             process.kill()
             process.wait()
-    raise ValueError("".join(lines))
+    raise ValueError("train.py failed:\n" + "".join(lines).rstrip())
 
 
 def slope(rows):
