@@ -3,7 +3,8 @@
 SRC holds `<id>_<start>_<end>.mp4`, or the same below a folder for each class; DST gets a .pkl of each with
 (video id, [JPEG file of each frame as bytes], label), 8 at once. Labels are those of kinetics400_label.txt in
 the working folder (generate_label.py writes it) or --labels; without it alphabetical over the list. Run
-again, it goes on where it stopped. Exit status 1 when a video is missing or could not be decoded.
+again, it goes on where it stopped, with the same labels and size. Exit status 1 when a video is missing or
+could not be decoded.
 """
 
 import argparse
@@ -18,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the model's fold
 from shared_utils.config import UserError
 from shared_utils.datasets import kinetics400_rows, video_files, video_id
 from shared_utils.metrics import writable_folder
-from shared_utils.video import VideoError
+from shared_utils.video import VideoError, probe
+from src.dataset import decode
 from src.generate_label import labels_of, read_labels
 from src.preprocess_ucf101 import jpeg_frames, run_all
 
@@ -44,6 +46,19 @@ def write_pickle(path, dest, label, short_size, quality):
 def convert(job, short_size, quality):
     """write_pickle of a job (path, dest, label)."""
     write_pickle(*job, short_size, quality)
+
+
+def check_kept(job, short_size):
+    """Raise UserError where the pickle of a job (path, dest, label) has another label, or frames of another
+    size."""
+    path, dest, label = job
+    try:
+        height, width = decode(dest, lambda count: [0], label=label).shape[1:3]
+        size = short_size or min(probe(path)[1:])
+    except VideoError as error:
+        raise UserError(f"the kept {dest}: {error.reason}; name another folder, or delete it") from None
+    if min(height, width) != size:
+        raise UserError(f"{dest} has frames of {min(height, width)}, not {size} pixels: name another folder")
 
 
 def main(argv):
@@ -80,6 +95,8 @@ def main(argv):
     missing = [stem for _, stem in rows if stem not in there]
     wanted = {stem: labels[name] for name, stem in rows if stem in there}
     jobs = [(there[stem], dest / f"{stem}.pkl", label) for stem, label in wanted.items()]
+    for job in [job for job in jobs if job[1].exists()][:1]:
+        check_kept(job, args.short_size)
     jobs = [job for job in jobs if not job[1].exists()]
     bad, written = run_all(
         partial(convert, short_size=args.short_size, quality=args.quality), jobs, args.workers

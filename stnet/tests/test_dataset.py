@@ -196,6 +196,19 @@ def test_pickles_go_on_where_they_stopped(kinetics, tmp_path, capsys, monkeypatc
     assert name == kept[0].stem and len(frames) > 5 and frames[0][:2] == b"\xff\xd8" and label in (0, 1)
 
 
+def test_pickles_of_another_size_or_label_are_not_kept_in_silence(kinetics, tmp_path):
+    (tmp_path / "labels.txt").write_text("slide up 7\nzoom in 1\n")
+    assert to_pickles(kinetics, tmp_path, "val", "--short_size=12") == 0
+    assert to_pickles(kinetics, tmp_path, "val", "--short_size=12") == 0
+    for flags, told in (
+        (["--short_size=16"], "has frames of 12, not 16 pixels"),
+        ([], "has frames of 12, not 20 pixels"),
+        (["--short_size=12", f"--labels={tmp_path}/labels.txt"], "labelled 0, the list says 7"),
+    ):
+        with pytest.raises(UserError, match=told):
+            to_pickles(kinetics, tmp_path, "val", *flags)
+
+
 def test_labels_are_alphabetical_and_used(kinetics, tmp_path, monkeypatch, capsys):
     csv = str(kinetics / "kinetics-400_train.csv")
     assert generate_label.main([csv, str(tmp_path / "labels.txt")]) is None
