@@ -15,7 +15,7 @@ from shared_utils.checkpoint import load_weights
 from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
 from shared_utils.datasets import video_files
-from shared_utils.metrics import writable_folder
+from shared_utils.metrics import writable_folder, write_text
 from shared_utils.video import VideoError, write_picture
 from src.dataset import Videos, class_folders
 from src.episodes import check_classes, draw_episode
@@ -58,15 +58,9 @@ def main(config):
         )
         print(f"{Path(path).name:40} {names[best]:{width}} {scores[best]:.3f}  {truth or 'unknown'}")
         write_picture(output / entry["gif"], frames, caption(entry))
-    (output / "predictions.json").write_text(
-        json.dumps(
-            {"support": {name: list(map(str, support[name])) for name in names}, "predictions": predictions},
-            indent=2,
-            ensure_ascii=False,
-        )
-        + "\n",
-        encoding="utf-8",
-    )
+    supports = {name: list(map(str, support[name])) for name in names}
+    told = json.dumps({"support": supports, "predictions": predictions}, indent=2, ensure_ascii=False)
+    write_text(output / "predictions.json", told + "\n")
     bad = sum("error" in entry for entry in predictions)
     right = sum(entry.get("predicted") == entry["truth"] for entry in predictions)
     known = sum(entry["truth"] is not None for entry in predictions)
@@ -90,9 +84,8 @@ def folder_episode(folder):
     if empty:
         raise UserError(f"no videos in {folder / 'support' / min(empty)}")
     queries = [(path, None) for path in video_files(folder / "query")]
-    if not queries:
-        queries = [(path, name) for name, paths in class_folders(folder / "query").items() for path in paths]
-    return support, queries
+    known = class_folders(folder / "query")
+    return support, [*queries, *((path, name) for name, paths in known.items() for path in paths)]
 
 
 def drawn_episode(config):

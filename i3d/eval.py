@@ -47,6 +47,7 @@ def main(config):
         "classes": len(videos.names),
         "missing_videos": videos.bad.missing,
         "bad_left_out": section.leave_out_bad,
+        "views": views,
         "clips": section.num_clips,
         "crops": section.num_crops,
         "amp_level": config.train.amp_level,

@@ -43,7 +43,7 @@ def main(config):
     features, bad = [], 0
     results = zip(paths, bar)
     first = next(results)  # what cannot be done at all ends before an earlier run's predictions are replaced
-    with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
+    with open(output / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
         for number, (path, mean) in enumerate(chain([first], results)):
             entry = {"video": str(path)}
             if isinstance(mean, VideoError):
@@ -120,9 +120,7 @@ def predictor(config):
     """
     section = config.infer
     if Path(section.pretrained_model).suffix.lower() in (".mindir", ".onnx"):
-        if section.features:
-            raise UserError("infer.features needs a checkpoint: an exported file gives logits alone")
-        return exported_predictor(section.pretrained_model)
+        return exported_predictor(section.pretrained_model, section.features and config.model.num_classes)
     network = build(config)
     load_weights(network, section.pretrained_model)
     network.set_train(False)
@@ -135,9 +133,10 @@ def predictor(config):
     return answer, section.batch_size, config.model.num_classes
 
 
-def exported_predictor(path):
-    """The same for a .mindir or .onnx, which has its own batch and count of classes."""
-    logits, shape = load_exported(path)
+def exported_predictor(path, classes=0):
+    """The same for a .mindir or .onnx, which has its own batch. `classes`: 0, or their count where features
+    come behind them."""
+    answers, shape = load_exported(path)
     shape = tuple(shape)
 
     def answer(views):
@@ -145,11 +144,15 @@ def exported_predictor(path):
             raise UserError(
                 f"{path} takes clips of {list(shape)}, data_loader.eval makes {list(views.shape)}"
             )
-        return softmax(np.float64(logits(views)), axis=1)
+        rows = np.float64(answers(views))
+        return np.concatenate([softmax(rows[:, : classes or width], axis=1), rows[:, classes or width :]], 1)
 
     with explain(Exception, f"{path} does not classify clips"):  # another model's, or made elsewhere
-        classes = len(logits(np.zeros(shape, np.float32))[0])
-    return answer, shape[0], classes
+        width = len(answers(np.zeros(shape, np.float32))[0])
+    if classes >= width:
+        raise UserError(f"{path} gives {width} numbers a clip, no features behind those of {classes} classes: "
+                        "export it with export.features=true")
+    return answer, shape[0], classes or width
 
 
 if __name__ == "__main__":

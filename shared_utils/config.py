@@ -57,6 +57,7 @@ def run(main, script):
     if {"-h", "--help"} & set(sys.argv[1:]):
         usage = f"usage: python {Path(script).name} [-c FILE.yaml] [--section.key=value ...]"
         return print(f"{usage}\nKeys and defaults, as in {default}:\n\n{default.read_text('utf-8')}", end="")
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     try:
         main(load(sys.argv[1:], default))
     except UserError as error:

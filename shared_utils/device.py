@@ -14,8 +14,7 @@ from mindspore.train import Callback
 from shared_utils.config import UserError, explain
 
 CUDA_DRIVER = "libcuda.so.1"
-# The newer of MindSpore's two; the CUDA 11.8 of requirements-gpu.txt keeps its interface.
-CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.11.6"
+CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.11.6"  # with CUDA 11.8, too
 
 
 def start(config):

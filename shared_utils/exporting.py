@@ -64,8 +64,7 @@ def load_exported(path):
             return (lambda *arrays: session.run(None, dict(zip(names, arrays)))[0]), shape
         cell, model = nn.GraphCell(ms.load(str(path))), ModelProto()
         model.ParseFromString(path.read_bytes())
-        shape = [*model.graph.input[0].tensor[0].dims]
-        return (lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy()), shape
+        return lambda *arrays: cell(*map(ms.Tensor, arrays)).asnumpy(), [*model.graph.input[0].tensor[0].dims]
 
 
 def smooth_clips(rng, count, shape):

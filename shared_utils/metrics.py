@@ -43,8 +43,8 @@ def write_confusion(folder, stem, matrix, names, totals=None):
     axes = Figure(figsize=(side + 1, side), layout="constrained").subplots()
     image = axes.imshow(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), vmin=0, vmax=1)
     if len(names) <= 60:
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7, parse_math=False)
+        axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true")
     axes.figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     with atomic_write(folder / f"{stem}_confusion.png") as path:
@@ -64,7 +64,7 @@ def write_results(path, results, checkpoint=""):
 def write_text(path, text):
     """Write a text file whole or not at all. Raises UserError."""
     with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def atomic_write(path):
 def writable_folder(path):
     """Make the folder `path` where it is missing and return it. Raises UserError."""
     with explain(OSError, f"cannot make the output folder {path}"):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        (path := Path(path)).mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"the output folder {path} is not writable")
-    return Path(path)
+    return path

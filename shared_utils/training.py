@@ -1,6 +1,5 @@
 """The running of a job: progress, the state that a run resumes from, what it leaves to read."""
 import contextlib
-import itertools
 import json
 import re
 import signal
@@ -73,7 +72,7 @@ class Run(Callback):
         self.step, self.best, self.kept, self.validated = 0, None, [], True
         self.validating = self.asked_to_stop = False
         self.folder = writable_folder(section.ckpt_path)
-        numbers = (f"{prefix}_{number}" if number else prefix for number in itertools.count())
+        numbers = (f"{prefix}_{number}" if number else prefix for number in range(sys.maxsize))
         self.prefix = next(name for name in numbers if not any(self.folder.glob(f"{name}-*")))
         if section.resume:
             self._resume(prefix)

@@ -64,8 +64,7 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
                np.ascontiguousarray(clip.transpose(3, 0, 1, 2)) * np.float32(2 / 255) - np.float32(1)),
            "VideoRescale": lambda clip, rng, rescale=1 / 255, shift=0.0: (
                clip * np.float32(rescale) + np.float32(shift)),
-           # A contiguous array is 20 times as fast for what follows.
-           "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),
+           "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),  # then faster
            "VideoReshape": lambda clip, rng, shape: clip.reshape(shape)}
 POINTWISE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 
@@ -137,7 +136,7 @@ def _step(operation):
 def _crop(clip, size, choose):
     """`choose`: function of the spare (height, width) to the part that is cut off above and on the left."""
     spare = [edge - wanted for edge, wanted in zip(clip.shape[1:3], size)]
-    if min(spare) < 0:
+    if min(*spare, *np.subtract(size, 1)) < 0:
         raise UserError(f"cannot crop {size[0]}x{size[1]} from frames of {clip.shape[1]}x{clip.shape[2]}")
     (height, width), (top, left) = size, choose(spare)
     return clip[:, top:top + height, left:left + width]

@@ -3,6 +3,7 @@ import ctypes
 import os
 import re
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -25,9 +26,7 @@ decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
 class VideoError(UserError):
     """A video that no decoder reads, with `path` and `reason`."""
 
-    def __init__(self, path, reason):
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
+    path, reason = (property(lambda self, place=place: self.args[place]) for place in (0, 1))
 
     def __str__(self):
         return f"cannot decode {self.path}: {' '.join(str(self.reason).split())[:300]}"
@@ -63,7 +62,8 @@ def write_picture(path, clip, lines, fps=8, height=192):
     """Write a clip (T, H, W, 3) uint8 RGB as .gif or .mp4 above `lines` (text, (r, g, b)), or UserError."""
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
-    for row, (text, colour) in enumerate(lines):
+    for row, (text, colour) in enumerate(lines):  # in letters that OpenCV can draw
+        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
         extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
         scale = 0.5 * min(1.0, (width - 8) / max(1, extent))
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
@@ -85,9 +85,10 @@ class _Refused(Exception):
 
 
 def _read_decord(path, choose, each):
-    # Only forward: decord seeks by time stamp, and where they are not in order (an AVI with packed B-frames)
-    # hands out wrong frames without a word. There no frame is skipped if there is a second key frame to seek
-    # to, and the last two frames must differ: it repeats the last one for those that the header has too many.
+    # Only forward, and over no key frame at once: decord would seek to it, and count wrong behind it where a
+    # frame that follows it is shown before it, or in parted MP4. Where time stamps are not in order (an AVI
+    # with packed B-frames) any skip counts wrong if there is a second key frame, and the last two frames must
+    # differ: it repeats the last one for those that the header has too many.
     try:
         reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
         count = len(reader)
@@ -95,11 +96,12 @@ def _read_decord(path, choose, each):
         ordered = count > 0 and stamps[0] >= 0 and (np.diff(stamps) > 0).all()
         if not ordered and count < 2:
             raise _Refused("no frames in the order of their time stamps")
-        skips = ordered or len(reader.get_key_indices()) < 2
+        keys = np.array(reader.get_key_indices())
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
-        if ordered and each is np.asarray:  # fewer copies; an error for a rotated video
+        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max())]
+        if ordered and not keys.size and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy()
-        for index in np.unique(wanted if ordered else np.append(wanted, [count - 2, count - 1])):
+        for index in sorted({*wanted, *keys - 1, *keys} if ordered else {*wanted, count - 2, count - 1}):
             if skips and index > position:
                 reader.skip_frames(int(index - position))
                 position = index
@@ -108,7 +110,8 @@ def _read_decord(path, choose, each):
             before, last = last, frame.asnumpy()
             if last.shape[-1] != 3:  # what decord makes of a rotated video
                 raise _Refused(f"frames of {last.shape[-1]} channels")
-            frames[index] = each(last)
+            if index in wanted:
+                frames[index] = each(last)
             position = index + 1
     except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -43,7 +43,7 @@ def main(config):
     bad = 0
     results = zip(paths, bar)
     first = next(results)  # what cannot be done at all ends before an earlier run's predictions are replaced
-    with open(output / "predictions.jsonl", "w", encoding="utf-8") as lines:
+    with open(output / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
         for number, (path, scores) in enumerate(chain([first], results)):
             entry = {"video": str(path)}
             if isinstance(scores, VideoError):
@@ -76,7 +76,7 @@ def input_videos(path):
         return [place.parent / line for line in read_lines(place)]
     if place.is_dir():
         folders = [place, *sorted(entry for entry in place.rglob("*") if entry.is_dir())]
-        if found := [video for folder in folders for video in video_files(folder)]:
+        if found := [video for folder in folders for video in video_files(folder, (*SUFFIXES, ".pkl"))]:
             return found
         raise UserError(f"no videos in {place}: {', '.join(SUFFIXES)} or folders of .jpg frames are expected")
     if not place.exists():

@@ -90,6 +90,7 @@ def config(kinetics, tmp_path, monkeypatch):
                 "image_width": 16,
                 "file_name": str(tmp_path / "net"),
                 "file_format": "MINDIR",
+                "features": False,
             },
             "data_loader": {"eval": {"dataset": dataset, "map": {"operations": operations}}},
         }
@@ -182,8 +183,25 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     ):
         infer.main(config)
     config.infer.features = True
-    with pytest.raises(UserError, match=r"infer.features needs a checkpoint"):
+    with pytest.raises(UserError, match=r"no features behind those of 4 classes: export it with export.feat"):
         infer.main(config)
+
+
+def test_features_of_checkpoint_mindir_and_onnx_are_alike(config, kinetics, tmp_path):
+    config.infer.image_path, config.infer.features = str(kinetics / "test"), True
+    config.infer.render, config.export.features = "none", True
+    answers, rows = [], []
+    for file_format in ("", "MINDIR", "ONNX"):
+        if file_format:
+            config.export.file_format = file_format
+            export.main(config)
+            config.infer.pretrained_model = f"{tmp_path}/net.{file_format.lower()}"
+        infer.main(config)
+        answers.append([[guess["class"] for guess in entry["top5"]] for entry in predictions(config)])
+        rows.append(np.load(tmp_path / "out" / "features.npy"))
+    assert answers[0] == answers[1] == answers[2] and rows[0].shape == (len(answers[0]), 3)
+    for other in rows[1:]:
+        np.testing.assert_allclose(other, rows[0], atol=1e-5)
 
 
 def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
