@@ -84,8 +84,9 @@ def folder_episode(folder):
     if empty:
         raise UserError(f"no videos in {folder / 'support' / min(empty)}")
     queries = [(path, None) for path in video_files(folder / "query")]
-    known = class_folders(folder / "query")
-    return support, [*queries, *((path, name) for name, paths in known.items() for path in paths)]
+    if not queries or any(map(video_files, filter(Path.is_dir, (folder / "query").glob("[!.]*")))):
+        queries += [(path, name) for name, paths in class_folders(folder / "query").items() for path in paths]
+    return support, queries
 
 
 def drawn_episode(config):

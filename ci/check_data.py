@@ -19,10 +19,11 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from shared_utils.video import SUFFIXES, VideoError, probe
+from shared_utils.video import SUFFIXES, VideoError, decode
 
 
 def videos(root):
@@ -73,7 +74,7 @@ def fingerprint(path):
 def examine(path):
     """(fingerprint, reason why it cannot be decoded or "")."""
     try:
-        probe(path)
+        decode(path, range, each=lambda frame: np.empty(0))  # all of it, and nothing stays in memory
     except VideoError as error:
         return fingerprint(path), error.reason
     return fingerprint(path), ""

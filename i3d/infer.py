@@ -150,7 +150,7 @@ def exported_predictor(path, classes=0):
     with explain(Exception, f"{path} does not classify clips"):  # another model's, or made elsewhere
         width = len(answers(np.zeros(shape, np.float32))[0])
     if classes >= width:
-        raise UserError(f"{path} gives {width} numbers a clip, no features behind those of {classes} classes: "
+        raise UserError(f"{path} gives {width} numbers a clip, no features behind its {classes} scores: "
                         "export it with export.features=true")
     return answer, shape[0], classes or width
 

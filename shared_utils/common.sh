@@ -11,10 +11,16 @@ fail_usage() { echo "usage: bash $0 $1" >&2; exit 2; }
 # The absolute path of what the user named from where the script was called, or else from the model's folder.
 locate() { if [ -e "$1" ] || [[ $1 == /* ]]; then realpath -m -- "$1"; else realpath -m -- "$model/$1"; fi; }
 
+# The configuration that the user named, or the model's own: default_config.yaml, or that of the second name.
+config() { if [ -n "$1" ]; then locate "$1"; else echo "$model/${2:-default_config.yaml}"; fi; }
+
 # MindSpore warns of each graph that it keeps and takes from its cache (KeptGraph in shared_utils/device.py).
 if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
 
-outliving_tee() { (trap '' HUP INT TERM && exec tee "$1"); }
+# Without what MindSpore's cluster prints when all is done: the last line is the result.
+outliving_tee() {
+    (trap '' HUP INT TERM && { grep -av --line-buffered '^\[INFO\] DISTRIBUTED(' || true; } | tee "$1")
+}
 
 # Run a command in the model's folder and keep what it prints in a log; a terminal keeps its progress bar.
 logged() {
@@ -172,7 +178,7 @@ distribute_train() {
     local usage="[DEVICE_NUM] [VISIBLE_DEVICES(0,1,..)] [config_file] [pretrained_model]" options=()
     if (($# < 2 || $# > 4)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
     if (($# > 3)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$4")"); fi
-    ranks train "$1" "$2" train.py -c "$(locate "${3:-default_config.yaml}")" --train.run_distribute=True \
+    ranks train "$1" "$2" train.py -c "$(config "${3:-}")" --train.run_distribute=True \
         --train.ckpt_path=train/ckpt "${options[@]}"
 }
 
@@ -182,7 +188,7 @@ distribute_eval() {
     if (($# < 2 || $# > 5)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"; fi
     if (($# > 3)); then options+=("--eval.pretrained_model=$(locate "$4")"); fi
     if (($# > 4)); then options+=("--data_loader.eval.dataset.path=$(locate "$5")"); fi
-    ranks eval "$1" "$2" eval.py -c "$(locate "${3:-default_config.yaml}")" "${options[@]}"
+    ranks eval "$1" "$2" eval.py -c "$(config "${3:-}")" "${options[@]}"
 }
 
 # What run_standalone_eval.sh does.
@@ -192,7 +198,7 @@ standalone_eval() {
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--eval.pretrained_model=$(locate "$3")"); fi
     if (($# > 3)); then options+=("--data_loader.eval.dataset.path=$(locate "$4")"); fi
-    logged eval/eval.log "$python" eval.py -c "$(locate "${2:-default_config.yaml}")" "${options[@]}"
+    logged eval/eval.log "$python" eval.py -c "$(config "${2:-}")" "${options[@]}"
 }
 
 # What run_infer.sh does.
@@ -202,7 +208,7 @@ infer() {
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--infer.pretrained_model=$(locate "$3")"); fi
     if (($# > 3)); then options+=("--infer.image_path=$(locate "$4")"); fi
-    logged infer_output/infer.log "$python" infer.py -c "$(locate "${2:-default_config.yaml}")" "${options[@]}"
+    logged infer_output/infer.log "$python" infer.py -c "$(config "${2:-}")" "${options[@]}"
 }
 
 # What run_export.sh does.
@@ -211,7 +217,7 @@ export_model() {
     local options=()
     if (($# > 1)); then options+=("--export.pretrained_model=$(locate "$2")"); fi
     if (($# > 2)); then options+=("--export.file_format=$3"); fi
-    logged export.log "$python" export.py -c "$(locate "${1:-default_config.yaml}")" "${options[@]}"
+    logged export.log "$python" export.py -c "$(config "${1:-}")" "${options[@]}"
 }
 
 # With the nvidia wheels of requirements-gpu.txt and no CUDA_HOME, make one. MindSpore reads it while it is

@@ -64,7 +64,7 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
                np.ascontiguousarray(clip.transpose(3, 0, 1, 2)) * np.float32(2 / 255) - np.float32(1)),
            "VideoRescale": lambda clip, rng, rescale=1 / 255, shift=0.0: (
                clip * np.float32(rescale) + np.float32(shift)),
-           "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),  # then faster
+           "VideoReOrder": lambda clip, rng, order: np.ascontiguousarray(clip.transpose(order)),  # faster
            "VideoReshape": lambda clip, rng, shape: clip.reshape(shape)}
 POINTWISE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 

@@ -26,7 +26,7 @@ decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
 class VideoError(UserError):
     """A video that no decoder reads, with `path` and `reason`."""
 
-    path, reason = (property(lambda self, place=place: self.args[place]) for place in (0, 1))
+    path, reason = property(lambda self: self.args[0]), property(lambda self: self.args[1])
 
     def __str__(self):
         return f"cannot decode {self.path}: {' '.join(str(self.reason).split())[:300]}"
@@ -62,8 +62,8 @@ def write_picture(path, clip, lines, fps=8, height=192):
     """Write a clip (T, H, W, 3) uint8 RGB as .gif or .mp4 above `lines` (text, (r, g, b)), or UserError."""
     width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
-    for row, (text, colour) in enumerate(lines):  # in letters that OpenCV can draw
-        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    for row, (line, colour) in enumerate(lines):  # in letters that OpenCV can draw
+        text = unicodedata.normalize("NFKD", line).encode("ascii", "ignore").decode()
         extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
         scale = 0.5 * min(1.0, (width - 8) / max(1, extent))
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

@@ -238,6 +238,10 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     assert " of 1 right" in told
     (known,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
     assert (known["truth"], known["scores"]) == ("ZoomOut", good["scores"])
+    shutil.copy(tmp_path / "query" / "ZoomOut" / "a.avi", tmp_path / "query")
+    status, told, error = execute(infer, *words)
+    assert " of 1 right" in told and told.splitlines()[-1].startswith("2 queries, ")
+    (tmp_path / "query" / "a.avi").unlink()
     (tmp_path / "query" / "ZoomOut" / "a.avi").write_bytes(b"no video")
     status, _, error = execute(infer, *words)
     assert status == 1 and error.endswith("error: none of the 1 queries can be decoded\n")

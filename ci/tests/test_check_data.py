@@ -39,6 +39,16 @@ def test_bad_videos_are_told_with_the_reason(tmp_path):
     assert content(tmp_path) == before
 
 
+def test_a_video_that_is_broken_in_the_middle_is_bad(tmp_path):
+    folder = tmp_path / "frames/Class/v_x"
+    folder.mkdir(parents=True)
+    for number in range(5):
+        cv2.imwrite(f"{folder}/{number}.jpg", np.zeros((16, 24, 3), np.uint8))
+    (folder / "2.jpg").write_bytes((folder / "2.jpg").read_bytes()[:40])
+    done = run(tmp_path / "frames")
+    assert done.returncode == 1 and "2.jpg is not a readable" in done.stdout
+
+
 @pytest.fixture
 def ucf101(tmp_path):
     write_ucf101(tmp_path / "ucf101", CLASSES, videos=4, frames=8, width=24, height=16)

@@ -79,6 +79,15 @@ def test_without_arguments(call, script):
 
 
 @each_script
+def test_the_default_configuration_is_the_models_own(call, script, tmp_path):
+    for name in ("default_config.yaml", "kinetics400.yaml"):
+        (tmp_path / "elsewhere" / name).touch()
+    done = call(script, *ARGUMENTS[script.name][:-1])
+    assert done.returncode == 0 and str(tmp_path / "elsewhere") not in done.stdout, done.stderr
+    assert "default_config.yaml" in done.stdout or "kinetics400.yaml" in done.stdout
+
+
+@each_script
 def test_called_from_another_directory(call, script, tmp_path):
     model = tmp_path / script.parts[0]
     (tmp_path / "elsewhere/mine.yaml").touch()

@@ -183,7 +183,7 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     ):
         infer.main(config)
     config.infer.features = True
-    with pytest.raises(UserError, match=r"no features behind those of 4 classes: export it with export.feat"):
+    with pytest.raises(UserError, match=r"no features behind its 4 scores: export it with export.features"):
         infer.main(config)
 
 

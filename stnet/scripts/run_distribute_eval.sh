@@ -8,4 +8,4 @@ if (($# < 2 || $# > 5)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"
 options=()
 if (($# > 3)); then options+=("--dataset_path=$(locate "$4")"); fi
 if (($# > 4)); then options+=("--resume=$(locate "$5")"); fi
-ranks eval "$1" "$2" eval.py -c "$(locate "${3:-default_config.yaml}")" "${options[@]}"
+ranks eval "$1" "$2" eval.py -c "$(config "${3:-}")" "${options[@]}"

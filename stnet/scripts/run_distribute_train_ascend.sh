@@ -12,4 +12,4 @@ if [ ! -f "$RANK_TABLE_FILE" ]; then echo "error: no rank table at $2" >&2; exit
 devices=$(grep -o '"device_id"[^,}]*' "$RANK_TABLE_FILE" | grep -o '[0-9]\+' | paste -sd,)
 options=(--target=Ascend --run_distribute=True --checkpoint_path=train/ckpt "--dataset_path=$(locate "$1")")
 if (($# > 2)); then options+=("--pre_res50=$(locate "$3")"); fi
-ranks train "$(tr ',' '\n' <<<"$devices" | grep -c .)" "$devices" train.py -c "$(locate "${4:-kinetics400.yaml}")" "${options[@]}"
+ranks train "$(tr ',' '\n' <<<"$devices" | grep -c .)" "$devices" train.py -c "$(config "${4:-}" kinetics400.yaml)" "${options[@]}"

@@ -8,5 +8,5 @@ if (($# < 2 || $# > 5)) || ! [[ $1 =~ ^[1-9][0-9]*$ ]]; then fail_usage "$usage"
 options=()
 if (($# > 3)); then options+=("--dataset_path=$(locate "$4")"); fi
 if (($# > 4)); then options+=("--pre_res50=$(locate "$5")"); fi
-ranks train "$1" "$2" train.py -c "$(locate "${3:-default_config.yaml}")" --run_distribute=True --checkpoint_path=train/ckpt \
+ranks train "$1" "$2" train.py -c "$(config "${3:-}")" --run_distribute=True --checkpoint_path=train/ckpt \
     "${options[@]}"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Evaluate a checkpoint; what is printed goes to eval/eval.log, the last line is accuracy:{'acc':...}.
+# Evaluate a checkpoint; what is printed goes to eval.log, the last line is accuracy:{'acc':...}.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
@@ -8,4 +8,4 @@ options=()
 if (($# > 0)); then options+=("--target=$1"); fi
 if (($# > 1)); then options+=("--dataset_path=$(locate "$2")"); fi
 if (($# > 2)); then options+=("--resume=$(locate "$3")"); fi
-logged eval/eval.log "$python" eval.py -c "$(locate "${4:-default_config.yaml}")" "${options[@]}"
+logged eval.log "$python" eval.py -c "$(config "${4:-}")" "${options[@]}"
