@@ -21,8 +21,7 @@ def top_k(scores, labels, k):
 
 def confusion(labels, predictions, classes):
     """(classes, classes) int64 counts, row = true class, column = predicted class."""
-    cells = np.asarray(labels) * classes + np.asarray(predictions)
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(np.asarray(labels) * classes + predictions, minlength=classes**2).reshape(classes, -1)
 
 
 def per_class_accuracy(matrix, totals):

@@ -207,9 +207,10 @@ class Run(Callback):
                 (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
 
     def _save(self, name, parameters):
-        facts = {"global_step": self.step, "steps_per_epoch": self.steps_per_epoch, "best": self.best,
-                 "prefix": self.prefix, "kept": self.kept, "weights": list(self.network.parameters_dict()),
-                 "validated": self.validated}
+        if spoilt := [key for key, value in parameters.items() if not np.isfinite(value.asnumpy()).all()]:
+            raise UserError(f"{spoilt[0]} is not finite: norms of one number? Larger clips or batches")
+        facts = {k: getattr(self, k) for k in ("steps_per_epoch", "best", "prefix", "kept", "validated")}
+        facts.update(global_step=self.step, weights=[*self.network.parameters_dict()])
         path = self.folder / f"{name}.ckpt"
         write_label_map(path, self.labels)
         checkpoint.save(path, parameters, facts)

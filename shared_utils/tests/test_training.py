@@ -154,6 +154,12 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path):
     assert names(tmp_path) == ["net-1_4.ckpt"]
 
 
+def test_a_norm_of_one_number_ends_the_run_before_anything_is_saved(tmp_path):
+    with pytest.raises(UserError, match=r"moving_variance is not finite: norms of one number\?"):
+        train(section(tmp_path), 0, Seen(), read=lambda number: read(number)[:1])
+    assert names(tmp_path) == []
+
+
 def test_an_earlier_state_of_a_run_begins_a_run_of_its_own(tmp_path):
     drive(make_run(section(tmp_path), lambda: (0.9, "")), 12)
     mine = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
