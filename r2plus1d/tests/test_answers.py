@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 
 import eval as evaluate
 import export
@@ -125,6 +127,7 @@ def test_a_split_is_judged_by_video_and_a_bad_one_is_wrong(config, tmp_path, cap
     assert "8 videos of 4 classes, 6 views each, 1 of them bad and counted as wrong" in told[-2]
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["top1"] == right.sum() / 8 and results["bad_videos"] == 1 and results["videos"] == 8
+    assert results["views"] == 6
     by_class = [right[labels == label].mean() for label in range(4)]
     assert results["mean_class"] == pytest.approx(np.mean(by_class))
     with open(tmp_path / "out" / "val_per_class.csv", newline="") as file:
@@ -206,6 +209,11 @@ def test_features_of_checkpoint_mindir_and_onnx_are_alike(config, kinetics, tmp_
 
 def test_features_and_pictures_of_a_list(config, kinetics, tmp_path):
     paths = sorted((kinetics / "test").iterdir())[:2]
+    odd = shutil.copy(paths[0], tmp_path / os.fsdecode(b"caf\xe9.mp4"))  # bytes that are no UTF-8
+    config.infer.image_path, config.infer.render = str(odd), "gif"
+    infer.main(config)
+    (entry,) = predictions(config)
+    assert entry["video"] == str(odd) and (tmp_path / "out" / entry["picture"]).exists()
     (tmp_path / "some.txt").write_text(f"{paths[1]}\n\nnot_there.mp4\n{paths[0]}\n")
     config.infer.image_path = str(tmp_path / "some.txt")
     config.infer.features, config.infer.render = True, "mp4"

@@ -45,7 +45,7 @@ def test_confusion_and_per_class_accuracy(scores):
 
 @pytest.mark.parametrize("count", [2, 24, 101])
 def test_confusion_is_written_as_table_and_picture(tmp_path, count, recwarn):
-    names = [f"HandstandPushups{number}" for number in range(count)]
+    names = [f"$Handstand_{{Pushups{number}" for number in range(count)]  # no formula, to matplotlib
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 5, (count, count)) + 30 * np.eye(count, dtype=np.int64)
     matrix[1] = 0
@@ -88,6 +88,7 @@ def test_where_nothing_can_be_written(tmp_path):
         metrics.write_results(tmp_path, {})
     assert metrics.writable_folder(tmp_path / "a" / "b").is_dir()
     assert metrics.writable_folder(str(tmp_path)) == tmp_path
+    assert metrics.writable_folder("") == metrics.Path()
 
 
 def test_a_file_may_have_the_longest_name_there_is(tmp_path):

@@ -191,6 +191,7 @@ def test_a_deviation_of_nothing_is_refused(clip):
     [
         ({"type": "VideoCenterCrop", "size": [38, 20]}, "cannot crop 38x20 from frames of 37x53"),
         ({"type": "VideoRandomCrop", "size": [20, 54]}, "cannot crop 20x54"),
+        ({"type": "VideoCenterCrop", "size": [0, 20]}, "cannot crop 0x20"),
         ({"type": "VideoNormalize", "mean": [0, 0, 0], "std": [1, 1, 1]}, "VideoToTensor first"),
         ({"type": "VideoResize", "size": 112}, "VideoResize.*cannot take a uint8 clip of"),
         ({"type": "VideoResize", "size": [0, 0]}, "VideoResize.*cannot take"),

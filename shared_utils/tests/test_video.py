@@ -343,7 +343,7 @@ def test_a_gif_has_its_frames_pace_and_text(tmp_path):
     clip = np.zeros((4, 30, 50, 3), np.uint8)
     clip[:, :, :, 1] = 40 * np.arange(4)[:, None, None]
     video.write_picture(
-        tmp_path / "a.gif", clip, [("a long line of text " * 5, (255, 255, 255)), ("", (0, 255, 0))], fps=5
+        tmp_path / "a.gif", clip, [("ä long line of téxt " * 5, (255, 255, 255)), ("", (0, 255, 0))], fps=5
     )
     frames = imageio.mimread(tmp_path / "a.gif", memtest=False)
     assert [frame.shape for frame in frames] == [(192 + 44, 320, 3)] * 4

@@ -20,7 +20,7 @@ from shared_utils import checkpoint
 from shared_utils import config as configuration
 from shared_utils.config import UserError
 from shared_utils.datasets import read_label_map, write_label_map
-from src import settings
+from src import settings, video2pkl
 from src.evaluation import answers
 from src.inflate import RESNET, load_resnet, source_name, super_image_kernels
 from src.loss import CrossEntropySmooth
@@ -103,6 +103,10 @@ def test_a_run_trains_is_evaluated_exported_and_predicts(execute, tiny, kinetics
         assert [guess["class"] for guess in one] == [guess["class"] for guess in other]
         assert one[0]["score"] == pytest.approx(other[0]["score"], abs=1e-5)
         assert {guess["class"] for guess in one} == {"slide up", "zoom in"}
+    lists = (kinetics / "kinetics-400_val.csv", kinetics / "val", tmp_path / "pickles", 1)
+    assert video2pkl.main(list(map(str, lists))) == 0
+    status, told, error = execute(infer, *flags[:-1], f"--image_path={tmp_path}/pickles")
+    assert status == 0 and "4 videos, 0 of them bad" in told, error
     (tmp_path / "text.mp4").write_text("no video")
     status, _, error = execute(infer, *flags[:-1], f"--image_path={tmp_path}/text.mp4")
     assert status == 1 and error.endswith("error: none of the 1 videos can be decoded\n")
