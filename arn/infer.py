@@ -62,11 +62,11 @@ def main(config):
     told = json.dumps({"support": supports, "predictions": predictions}, indent=2, ensure_ascii=False)
     write_text(output / "predictions.json", told + "\n")
     bad = sum("error" in entry for entry in predictions)
-    right = sum(entry.get("predicted") == entry["truth"] for entry in predictions)
-    known = sum(entry["truth"] is not None for entry in predictions)
+    known = [entry for entry in predictions if entry["truth"] is not None]
+    right = sum(entry.get("predicted") == entry["truth"] for entry in known)
     print(
         f"{len(predictions)} queries"
-        + (f", {right} of {known} right" if known else "")
+        + (f", {right} of {len(known)} right" if known else "")
         + (f", {bad} of them bad" if bad else "")
         + f"; predictions.json and a GIF for each {'other one ' * bool(bad)}in {output}"
     )

@@ -74,7 +74,7 @@ def fingerprint(path):
 def examine(path):
     """(fingerprint, reason why it cannot be decoded or "")."""
     try:
-        decode(path, range, each=lambda frame: np.empty(0))  # all of it, and nothing stays in memory
+        decode(path, range, each=lambda frame: np.empty(0))  # all of it
     except VideoError as error:
         return fingerprint(path), error.reason
     return fingerprint(path), ""

@@ -120,7 +120,7 @@ def predictor(config):
     """
     section = config.infer
     if Path(section.pretrained_model).suffix.lower() in (".mindir", ".onnx"):
-        return exported_predictor(section.pretrained_model, section.features and config.model.num_classes)
+        return exported_predictor(section.pretrained_model, config.model.num_classes, section.features)
     network = build(config)
     load_weights(network, section.pretrained_model)
     network.set_train(False)
@@ -133,11 +133,24 @@ def predictor(config):
     return answer, section.batch_size, config.model.num_classes
 
 
-def exported_predictor(path, classes=0):
-    """The same for a .mindir or .onnx, which has its own batch. `classes`: 0, or their count where features
-    come behind them."""
+def exported_predictor(path, classes, features):
+    """The same for a .mindir or .onnx, which has its own batch. `classes`: the YAML's, where no label map is
+    beside the file; what the file gives behind them are features."""
     answers, shape = load_exported(path)
     shape = tuple(shape)
+    with explain(Exception, f"{path} does not classify clips"):  # another model's, or made elsewhere
+        width = len(answers(np.zeros(shape, np.float32))[0])
+    labels = read_label_map(path)
+    classes = classes if labels is None else len(labels)
+    if features and classes >= width:
+        raise UserError(
+            f"{path} has no features behind its {classes} scores: export it with export.features=true"
+        )
+    if not features and classes < width:
+        told = "model.num_classes is" if labels is None else "the classes of its label map are"
+        raise UserError(f"{path} gives {width} numbers a clip, {told} {classes}: infer.features=true, if the "
+                        "rest is features")
+    classes = min(classes, width)
 
     def answer(views):
         if views.shape != shape:
@@ -145,14 +158,10 @@ def exported_predictor(path, classes=0):
                 f"{path} takes clips of {list(shape)}, data_loader.eval makes {list(views.shape)}"
             )
         rows = np.float64(answers(views))
-        return np.concatenate([softmax(rows[:, : classes or width], axis=1), rows[:, classes or width :]], 1)
+        scores = softmax(rows[:, :classes], axis=1)
+        return np.concatenate([scores, rows[:, classes:]], 1) if features else scores
 
-    with explain(Exception, f"{path} does not classify clips"):  # another model's, or made elsewhere
-        width = len(answers(np.zeros(shape, np.float32))[0])
-    if classes >= width:
-        raise UserError(f"{path} gives {width} numbers a clip, no features behind its {classes} scores: "
-                        "export it with export.features=true")
-    return answer, shape[0], classes or width
+    return answer, shape[0], classes
 
 
 if __name__ == "__main__":

@@ -241,6 +241,9 @@ def test_infer_reads_a_folder(work, ucf101, execute, tmp_path):
     shutil.copy(tmp_path / "query" / "ZoomOut" / "a.avi", tmp_path / "query")
     status, told, error = execute(infer, *words)
     assert " of 1 right" in told and told.splitlines()[-1].startswith("2 queries, ")
+    (tmp_path / "query" / "a.avi").write_bytes(b"no video")
+    status, told, error = execute(infer, *words)
+    assert f" {int(known['predicted'] == 'ZoomOut')} of 1 right, 1 of them bad" in told
     (tmp_path / "query" / "a.avi").unlink()
     (tmp_path / "query" / "ZoomOut" / "a.avi").write_bytes(b"no video")
     status, _, error = execute(infer, *words)

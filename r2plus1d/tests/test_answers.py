@@ -186,7 +186,7 @@ def test_checkpoint_mindir_and_onnx_predict_alike(config, kinetics, tmp_path, ca
     ):
         infer.main(config)
     config.infer.features = True
-    with pytest.raises(UserError, match=r"no features behind its 4 scores: export it with export.features"):
+    with pytest.raises(UserError, match=r"no features behind its 4 scores: export it with export.feat"):
         infer.main(config)
 
 
@@ -203,6 +203,11 @@ def test_features_of_checkpoint_mindir_and_onnx_are_alike(config, kinetics, tmp_
         answers.append([[guess["class"] for guess in entry["top5"]] for entry in predictions(config)])
         rows.append(np.load(tmp_path / "out" / "features.npy"))
     assert answers[0] == answers[1] == answers[2] and rows[0].shape == (len(answers[0]), 3)
+    config.infer.features, config.model.num_classes = False, 3
+    for told in ("the classes of its label map are 4", "model.num_classes is 3"):
+        with pytest.raises(UserError, match=f"gives 7 numbers a clip, {told}: infer.features=true"):
+            infer.main(config)
+        (tmp_path / "net.onnx.labels.json").unlink(missing_ok=True)
     for other in rows[1:]:
         np.testing.assert_allclose(other, rows[0], atol=1e-5)
 

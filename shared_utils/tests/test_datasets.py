@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_the_old_label_map(tmp_path, monkeypatch):
     path = tmp_path / "net.ckpt"
     datasets.write_label_map(path, {"a": 0})
 
-    def full(self, text, encoding):
+    def full(self, text, **options):
         self.write_bytes(text.encode()[:3])
         raise OSError(28, "No space left on device")
 

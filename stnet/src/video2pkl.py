@@ -8,6 +8,7 @@ could not be decoded.
 """
 
 import argparse
+import contextlib
 import os
 import pickle
 import sys
@@ -54,10 +55,12 @@ def check_kept(job, short_size):
     path, dest, label = job
     try:
         height, width = decode(dest, lambda count: [0], label=label).shape[1:3]
-        size = short_size or min(probe(path)[1:])
     except VideoError as error:
         raise UserError(f"the kept {dest}: {error.reason}; name another folder, or delete it") from None
-    if min(height, width) != size:
+    size = short_size
+    with contextlib.suppress(VideoError):  # the video may have gone bad since
+        size = size or min(probe(path)[1:])
+    if size and min(height, width) != size:
         raise UserError(f"{dest} has frames of {min(height, width)}, not {size} pixels: name another folder")
 
 
