@@ -36,8 +36,7 @@ def start(config):
     with explain((RuntimeError, ValueError), "no ranks to join, use the run_distribute_*.sh"):
         init()
     print("rank {} of {} has joined".format(*ranks()))
-    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1],
-                                 comm_fusion={"allreduce": {"mode": "auto", "config": None}})
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True, device_num=ranks()[1])
     return ranks()
 
 

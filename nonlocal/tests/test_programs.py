@@ -16,7 +16,7 @@ DEFAULT = Path(__file__).resolve().parents[1] / "default_config.yaml"
 
 
 def test_a_run_trains_validates_and_is_evaluated_with_mixed_precision(execute, tiny):
-    flags = ["--train.amp_level=O2", "--optimizer.loss_scale=1024", "--train.epochs=1"]
+    flags = ["--train.amp_level=O2", "--optimizer.loss_scale=16", "--train.epochs=1"]
     best = train_and_evaluate(execute, train, evaluate, tiny, *flags)
     assert all(tensor.dtype == ms.float32 for tensor in best.values())
 
