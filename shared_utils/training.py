@@ -208,7 +208,7 @@ class Run(Callback):
 
     def _save(self, name, parameters):
         if spoilt := [key for key, value in parameters.items() if not np.isfinite(value.asnumpy()).all()]:
-            raise UserError(f"{spoilt[0]} is not finite; a lower lr or loss_scale, larger clips or batches help")
+            raise UserError(f"{spoilt[0]} is not finite: lower the lr or loss_scale, or take larger clips")
         facts = {k: getattr(self, k) for k in ("steps_per_epoch", "best", "prefix", "kept", "validated")}
         facts.update(global_step=self.step, weights=[*self.network.parameters_dict()])
         path = self.folder / f"{name}.ckpt"

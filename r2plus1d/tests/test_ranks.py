@@ -91,7 +91,7 @@ def test_a_stopped_job_saves_and_leaves_no_process(copy, number, status):
         time.sleep(0.05)  # the script looks for rank 0
         os.killpg(process.pid, number)
         seconds, told = ranks.end(process)
-        assert process.returncode == status and seconds < 30
+        assert process.returncode == status and seconds < 30, told
         assert "stopped; what each rank said is in " in told
         told = (two / "train/worker_0.log").read_text(errors="replace")  # of which msrun may lose the end
         epoch, step = re.search(r"stopped after epoch (\d+) step (\d+), resume=auto goes on", told).groups()

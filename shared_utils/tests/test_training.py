@@ -155,7 +155,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_saved(tmp_path):
 
 
 def test_a_norm_of_one_number_ends_the_run_before_anything_is_saved(tmp_path):
-    with pytest.raises(UserError, match="moving_variance is not finite; a lower lr or loss_scale, larger clips"):
+    with pytest.raises(UserError, match="moving_variance is not finite: lower the lr or"):
         train(section(tmp_path), 0, Seen(), read=lambda number: read(number)[:1])
     assert names(tmp_path) == []
 
