@@ -45,7 +45,7 @@ def test_confusion_and_per_class_accuracy(scores):
 
 @pytest.mark.parametrize("count", [2, 24, 101])
 def test_confusion_is_written_as_table_and_picture(tmp_path, count, recwarn):
-    names = [f"$Handstand_{{Pushups{number}" for number in range(count)]  # no formula, to matplotlib
+    names = [f"$Handstand_{{Pushups{number}$" for number in range(count)]  # no formula, to matplotlib
     rng = np.random.default_rng(0)
     matrix = rng.integers(0, 5, (count, count)) + 30 * np.eye(count, dtype=np.int64)
     matrix[1] = 0
