@@ -9,7 +9,7 @@ from shared_utils.datasets import check_labels, read_label_map
 from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
-from src.step import TrainStep, freeze_norm, mixed_precision
+from src.step import Skipped, TrainStep, freeze_norm, mixed_precision
 
 
 def main(config):
@@ -55,8 +55,9 @@ def main(config):
     rows, samples = data.batches(job.step)
     progress = training.Progress(job, section.log_steps, data.clips * ranks)
     kept = device.KeptGraph(config, job.folder / "graphs")
+    callbacks = [kept, progress, Skipped(step, job), job]
     with samples.errors():
-        Model(step).train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
+        Model(step).train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)
 
 
 if __name__ == "__main__":

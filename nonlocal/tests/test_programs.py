@@ -19,6 +19,8 @@ def test_a_run_trains_validates_and_is_evaluated_with_mixed_precision(execute, t
     flags = ["--train.amp_level=O2", "--optimizer.loss_scale=16", "--train.epochs=1"]
     best = train_and_evaluate(execute, train, evaluate, tiny, *flags)
     assert all(tensor.dtype == ms.float32 for tensor in best.values())
+    status, _, error = execute(train, "-c", tiny, *flags, "--optimizer.loss_scale=1e7")
+    assert status == 1 and error.startswith("error: epoch 1: no gradients are finite in 3 updates"), error
 
 
 PUBLISHED = """

@@ -2,8 +2,11 @@
 
 import contextlib
 
-from mindspore import Parameter, ParameterTuple, nn, ops
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, amp, nn, ops
 from mindspore.common import dtype
+from mindspore.train import Callback
+from tqdm import tqdm
 
 from shared_utils.config import UserError
 
@@ -14,9 +17,9 @@ class TrainStep(nn.Cell):
     The loss is the softmax cross-entropy of the network's logits, with `label_smoothing`.
     Gradients are taken of `loss_scale` times the loss, of B clips at a time, averaged, and over the ranks;
     then scaled back, clipped to the norm `clip_norm` (0: not), and given to the optimizer, whose own
-    loss_scale is 1. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*:
-    each step it keeps that share of itself. Dropout is drawn from (seed, step, number of the clip). Raises
-    UserError.
+    loss_scale is 1. With a `loss_scale` an update whose gradients are not finite is left out, and counted in
+    `skipped`. With `ema` above 0 a moving average of all the network's parameters is kept in ema.*: each step
+    it keeps that share of itself. Dropout is drawn from (seed, step, number of the clip). Raises UserError.
     """
 
     def __init__(self, network, optimizer, label_smoothing=0.0, accumulate=1, clip_norm=0.0, ema=0.0,
@@ -34,6 +37,7 @@ class TrainStep(nn.Cell):
         self.current = ParameterTuple(network.get_parameters()) if ema else ()
         self.average = ParameterTuple([Parameter(weight.value().copy(), f"ema.{weight.name}", False)
                                        for weight in self.current])
+        self.skipped = Parameter(Tensor(0, dtype.int32), "skipped", requires_grad=False)
 
     def _scaled(self, clips, labels, key):
         logits = self.network(clips, key).astype(dtype.float32)
@@ -50,6 +54,12 @@ class TrainStep(nn.Cell):
         clips, labels = clips.narrow(0, part * size, size), labels.narrow(0, part * size, size)
         return self.gradients(clips, labels, self._key(part, size))
 
+    def _update(self, gradients, factor):
+        gradients = [gradient * factor for gradient in gradients] if factor != 1.0 else gradients
+        if self.clip_norm:
+            gradients = ops.clip_by_global_norm(tuple(gradients), self.clip_norm)
+        self.optimizer(tuple(gradients))
+
     def construct(self, clips, labels):
         size = clips.shape[0] // self.accumulate
         loss, gradients = self._part(clips, labels, 0, size)
@@ -58,13 +68,14 @@ class TrainStep(nn.Cell):
             loss, gradients = loss + more, [one + other for one, other in zip(gradients, others)]
         gradients = self.reduce(tuple(gradients))
         factor = 1.0 / (self.scale * self.accumulate)
-        gradients = [gradient * factor for gradient in gradients] if factor != 1.0 else gradients
-        if self.clip_norm:
-            gradients = ops.clip_by_global_norm(tuple(gradients), self.clip_norm)
-        loss = ops.depend(loss * factor, self.optimizer(tuple(gradients)))
+        if self.scale == 1.0 or amp.all_finite(gradients):
+            self._update(gradients, factor)
+        else:  # the learning rate and the key of dropout go on
+            ops.assign_add(self.optimizer.global_step, 1)
+            ops.assign_add(self.skipped, 1)
+        loss = loss * factor
         for average, weight in zip(self.average, self.current):
-            step = (ops.depend(weight, loss) - average) * (1 - self.ema)
-            loss = ops.depend(loss, ops.assign(average, average + step))
+            ops.assign(average, average + (weight - average) * (1 - self.ema))
         return loss
 
     @contextlib.contextmanager
@@ -78,6 +89,31 @@ class TrainStep(nn.Cell):
         finally:
             for weight, value in zip(self.current, kept):
                 weight.set_data(value)
+
+
+class Skipped(Callback):
+    """Tells after each epoch how many updates a TrainStep has skipped. Raises UserError where it was all."""
+
+    def __init__(self, step, run):
+        self.step, self.run = step, run
+
+    def _counts(self):
+        return np.array([self.step.skipped.asnumpy(), self.run.step])
+
+    def on_train_begin(self, run_context):
+        self.before = self._counts()
+
+    def on_train_step_end(self, run_context):
+        epoch, step = self.run.position()
+        if step < self.run.steps_per_epoch:
+            return
+        now = self._counts()
+        (skipped, steps), self.before = now - self.before, now
+        if skipped == steps:
+            raise UserError(f"epoch {epoch}: no gradients are finite in {steps} updates: lower loss_scale")
+        if skipped:
+            tqdm.write(f"epoch: {epoch}, {skipped} of {steps} updates skipped: gradients not finite")
+            self.run.note(epoch=epoch, skipped_updates=int(skipped))
 
 
 def norms(network):

@@ -1,12 +1,14 @@
 """step: one update by its formula, however the batch is cut, scaled, clipped and averaged."""
 
+from types import SimpleNamespace
+
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import nn
 
 from shared_utils.config import UserError
-from src.step import TrainStep, freeze_norm, mixed_precision
+from src.step import Skipped, TrainStep, freeze_norm, mixed_precision
 
 RATE = 0.5
 CLIPS = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -70,6 +72,33 @@ def test_the_average_follows_the_weights_slowly():
     _, weight, average = update(ema=0.75)
     np.testing.assert_allclose(weight, -RATE * gradient(), atol=1e-6)
     np.testing.assert_allclose(average, 0.25 * weight, atol=1e-6)
+
+
+def test_gradients_that_are_not_finite_change_no_weight():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    network = Linear()
+    mixed_precision(network, "O3")
+    optimizer = nn.Momentum(network.trainable_params(), RATE, 0.9)
+    step = TrainStep(network, optimizer, loss_scale=2.0**14).set_train()
+    for factor in (1000, 1, -1000):
+        assert np.isfinite(step(ms.Tensor(CLIPS * factor), ms.Tensor(LABELS)).asnumpy())
+    assert (step.skipped.asnumpy(), optimizer.global_step.asnumpy()) == (2, 3)
+    np.testing.assert_allclose(network.dense.weight.asnumpy(), -RATE * gradient(), rtol=0.01)
+    np.testing.assert_allclose(optimizer.moments[0].asnumpy(), gradient(), rtol=0.01)
+
+
+def test_skipped_updates_are_told_by_the_epoch(capsys):
+    step = TrainStep(Linear(), nn.SGD(Linear().trainable_params(), RATE), loss_scale=2.0)
+    notes, run = [], SimpleNamespace(step=0, steps_per_epoch=3, note=lambda **numbers: notes.append(numbers))
+    run.position = lambda: ((run.step - 1) // 3 + 1, (run.step - 1) % 3 + 1)
+    skipped = Skipped(step, run)
+    skipped.on_train_begin(None)
+    with pytest.raises(UserError, match="epoch 3: no gradients are finite in 3 updates: lower loss_scale"):
+        for run.step, count in enumerate([1, 1, 2, 2, 2, 2, 3, 4, 5], start=1):
+            step.skipped.set_data(ms.Tensor(count, ms.int32))
+            skipped.on_train_step_end(None)
+    assert notes == [{"epoch": 1, "skipped_updates": 2}] and run.step == 9
+    assert "epoch: 1, 2 of 3 updates skipped" in capsys.readouterr().out
 
 
 class Normed(nn.Cell):
