@@ -36,8 +36,8 @@ def load(argv, default):
     values, known = dict(_flat(tree)), dict(_flat(tree))
     chosen = [text for word, text in words if word in CHOOSE]
     for path, changes in _inheritance(Path(chosen[-1])) if chosen else []:
-        if path.resolve() != Path(default).resolve():
-            values.update(_fitting(known, _flat(changes, known), path))
+        changes.pop("only", 0), changes.pop("instead", 0)  # of a copy of the default
+        values.update(_fitting(known, _flat(changes, known), path))
     flags = {word[2:]: text if isinstance(known.get(word[2:]), str) or not text else
              _yaml(text, f"{word}={text}") for word, text in words if word not in CHOOSE}
     values.update(_fitting(known, _flat(flags, known), "the command line"))

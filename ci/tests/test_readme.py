@@ -226,3 +226,12 @@ def test_commands_are_found():
 def test_each_mistake_is_seen(text, fault):
     found = list(faults(ROOT, Command("README.md", 1, text, "needs a GPU", ".")))
     assert found == [] if fault is None else len(found) == 1 and fault in found[0], found
+
+
+DEFAULTS = sorted(ROOT.glob("*/default_config.yaml"))
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=lambda path: path.parent.name)
+def test_a_copy_of_the_default_configuration_is_a_configuration(tmp_path, default):
+    copy = shutil.copy(default, tmp_path / "copy.yaml")
+    assert load(["-c", str(copy)], default) == load([], default)
