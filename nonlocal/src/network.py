@@ -9,7 +9,7 @@ from mindspore import nn, ops
 from mindspore.common.initializer import HeNormal, Normal, initializer
 
 from shared_utils.config import UserError
-from src.cpu import PairedConv, TemporalConv, gradient_of_pooling_is_slow
+from src.cpu import PairedConv, PairMax, TemporalConv, gradient_of_pooling_is_slow
 from src.dropout import Dropout
 
 MODES = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
@@ -89,8 +89,12 @@ class MaxPool(nn.Cell):
     def __init__(self, size):
         super().__init__()
         self.size, self.keeps_winners = size, gradient_of_pooling_is_slow()
+        on_cpu = ms.get_context("device_target") == "CPU"
+        self.pairs = PairMax() if on_cpu and size == (2, 1, 1) else None
 
     def construct(self, x):
+        if self.training and self.pairs is not None:
+            return self.pairs(x)
         if self.training and self.keeps_winners:
             return ops.max_pool3d(x, self.size, self.size)
         return ops.MaxPool3D(self.size, self.size)(x)
