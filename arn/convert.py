@@ -124,6 +124,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.resolve() == args.source.resolve():
+        raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys = {"authors": (read_torch, authors_keys), "zjut": (read_mindspore, zjut_keys)}[args.layout]
     arrays, initial = convert(read(args.source), keys())
     network = ARN(temporal_attention=False, alpha_s=1.0)

@@ -21,6 +21,7 @@ def main(config):
     )
     if not section.shots:
         raise UserError("eval.shots names no number of shots")
+    check_positive({"eval.shots": min(section.shots), "eval.query": section.query})
     for shot in section.shots:
         check_classes(videos.groups, way, shot, section.query, videos.names)
     output = metrics.writable_folder(section.output_dir)

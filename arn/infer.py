@@ -12,12 +12,11 @@ import numpy as np
 
 from shared_utils import device
 from shared_utils.checkpoint import load_weights
-from shared_utils.clips import ClipReader
 from shared_utils.config import UserError, run
 from shared_utils.datasets import video_files
 from shared_utils.metrics import writable_folder, write_text
 from shared_utils.video import VideoError, write_picture
-from src.dataset import Videos, class_folders
+from src.dataset import Videos, class_folders, clip_reader
 from src.episodes import check_classes, draw_episode
 from src.network import ARN, make_pairs
 
@@ -32,7 +31,7 @@ def main(config):
     network = ARN(**config.model)
     load_weights(network, section.pretrained_model)
     network.set_train(False)
-    reader = ClipReader(config.data_loader.eval)
+    reader = clip_reader(config.data_loader.eval)
 
     names = sorted(support)
     prototypes = np.stack([prototype(network, reader, name, support[name]) for name in names])

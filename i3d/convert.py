@@ -220,6 +220,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.resolve() == args.source.resolve():
+        raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys, others = LAYOUTS[args.layout]
     tensors = read(args.source)
     passed_over = [name for name in tensors if any(fnmatchcase(name, other) for other in others)]

@@ -175,6 +175,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.resolve() == args.source.resolve():
+        raise UserError(f"DEST is the source: {args.dest} would be lost")
     tensors = LAYOUTS[args.layout][0](args.source)
     settings = arguments(tensors, args.layout, args.mode)
     network = NonLocalI3D(**settings)

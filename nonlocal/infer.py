@@ -42,9 +42,9 @@ def main(config):
     bar = tqdm(means, "inference", len(paths), unit="video", disable=None if len(paths) > 1 else True)
     features, bad = [], 0
     results = zip(paths, bar)
-    first = next(results)  # what cannot be done at all ends before an earlier run's predictions are replaced
+    head = first_readable(results)  # before an earlier run's predictions are replaced
     with open(output / "predictions.jsonl", "w", encoding="utf-8", errors="backslashreplace") as lines:
-        for number, (path, mean) in enumerate(chain([first], results)):
+        for number, (path, mean) in enumerate(chain(head, results)):
             entry = {"video": str(path)}
             if isinstance(mean, VideoError):
                 entry["error"] = str(mean)
@@ -64,10 +64,20 @@ def main(config):
             lines.flush()
     if section.features:
         np.save(output / "features.npy", np.array(features, np.float32))
-    if bad == len(paths):
-        raise UserError(f"none of the {bad} videos can be decoded")
     files = f"predictions.jsonl{' and features.npy' * section.features}"
     print(f"{len(paths)} videos, {bad} of them bad; {files} in {output}")
+
+
+def first_readable(results):
+    """The first (path, answer) of a video that can be decoded, behind those before it. Raises UserError."""
+    head = []
+    for path, answer in results:
+        head.append((path, answer))
+        if not isinstance(answer, VideoError):
+            return head
+    for _, error in head:
+        tqdm.write(f"bad video: {error}")
+    raise UserError(f"none of the {len(head)} videos can be decoded")
 
 
 def input_videos(path):
@@ -84,6 +94,8 @@ def input_videos(path):
         folders = [place, *sorted(entry for entry in place.rglob("*") if entry.is_dir())]
         if found := [video for folder in folders for video in video_files(folder)]:
             return found
+        if any(place.glob("*.jpg")):  # the frames of one video
+            return [place]
         raise UserError(f"no videos in {place}: {', '.join(SUFFIXES)} or folders of .jpg frames are expected")
     if not place.exists():
         raise UserError(f"no file or folder at {place}")

@@ -181,6 +181,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.resolve() == args.source.resolve():
+        raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys = LAYOUTS[args.layout]
     network = convert(read(args.source), keys())
     logits = save(network, args.dest)

@@ -32,18 +32,18 @@ def load(argv, default):
     Keys that only published files need: those in the default's list `only` take no other value; those in its
     mapping `instead`, to what decides or null, have no effect: a note says so. UserError: the nearest key."""
     words, tree = list(_words(argv)), _read_yaml(default)
-    only, instead = tree.pop("only", []), tree.pop("instead", {})
+    rules = {name: tree.pop(name) for name in ("only", "instead") if name in tree}
     values, known = dict(_flat(tree)), dict(_flat(tree))
     chosen = [text for word, text in words if word in CHOOSE]
     for path, changes in _inheritance(Path(chosen[-1])) if chosen else []:
-        changes.pop("only", 0), changes.pop("instead", 0)  # of a copy of the default
-        values.update(_fitting(known, _flat(changes, known), path))
+        own = {key: value for key, value in changes.items() if key not in rules}  # a whole copy has them, too
+        values.update(_fitting(known, _flat(own, known), path))
     flags = {word[2:]: text if isinstance(known.get(word[2:]), str) or not text else
              _yaml(text, f"{word}={text}") for word, text in words if word not in CHOOSE}
     values.update(_fitting(known, _flat(flags, known), "the command line"))
-    if wrong := [key for key in only if str(values[key]).lower() != str(known[key]).lower()]:
+    if wrong := [key for key in rules.get("only", ()) if str(values[key]).lower() != str(known[key]).lower()]:
         raise UserError(f"{wrong[0]} is {values[wrong[0]]}, but {known[wrong[0]]} is all there is")
-    for key, other in instead.items():
+    for key, other in rules.get("instead", {}).items():
         if values[key] and not (other and values[key] == values[other]):
             print(f"note: {key} {values[key]} is not used{f', {other} {values[other]} is' if other else ''}")
     config = ConfigDict(tree)
@@ -131,7 +131,8 @@ def _fitting(known, values, source):
         if limit and not 0 <= value < limit:
             fault = "is too large" if value >= limit else f"must not be negative, and is {value}"
             raise UserError(f"{key} in {source} {fault}")
-        yield key, float(value) if type(old) is float else value
+        whole = str(Path(value).expanduser()) if str(value).startswith("~/") else value
+        yield key, float(whole) if type(old) is float else whole
 
 
 def _fits(old, value):

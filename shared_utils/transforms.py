@@ -123,9 +123,9 @@ def _step(operation):
         raise UserError(f"a transform is written as `- type: {operation}`")
     arguments = dict(operation)
     name = arguments.pop("type", None)
-    if name not in BY_NAME:
+    if str(name) not in BY_NAME:
         raise UserError(f"unknown transform {name}; known are {', '.join(BY_NAME)}")
-    if arguments.get("interpolation", "bilinear") not in INTERPOLATION:
+    if str(arguments.get("interpolation", "bilinear")) not in INTERPOLATION:
         raise UserError(f"{name}: interpolation must be one of {', '.join(INTERPOLATION)}")
     signature = inspect.signature(BY_NAME[name])
     with explain(TypeError, f"{name} takes {', '.join([*signature.parameters][2:]) or 'no arguments'}"):

@@ -70,13 +70,18 @@ class Videos:
             folders = class_split(folders, datasets.read_lines(_split_file(dataset.class_split, split)))
         self.names, self.paths = list(folders), list(folders.values())
         self.groups = [_groups(paths, dataset.distinct_groups) for paths in self.paths]
-        if dataset.seq < 4:
-            raise UserError(f"seq must be at least 4, not {dataset.seq}")
-        self.reader, self.bad = ClipReader(section), BadVideos(dataset.max_bad_videos)
+        self.reader, self.bad = clip_reader(section), BadVideos(dataset.max_bad_videos)
 
     def labels(self):
         """{class name: id}."""
         return {name: label for label, name in enumerate(self.names)}
+
+
+def clip_reader(section):
+    """The ClipReader of data_loader.train or data_loader.eval. Raises UserError."""
+    if section.dataset.seq < 4:
+        raise UserError(f"seq must be at least 4, not {section.dataset.seq}")
+    return ClipReader(section)
 
 
 def _groups(paths, distinct):

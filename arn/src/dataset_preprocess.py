@@ -47,6 +47,8 @@ def write_frames(video, folder, size, quality):
                     str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
                 ):
                     raise UserError(f"cannot write {path}")
+        for name in {*os.listdir(partial)} - {f"{number:06d}.jpg" for number in range(count)}:
+            os.remove(partial / name)  # of a run cut short, when the video was another
         os.replace(partial, folder)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None

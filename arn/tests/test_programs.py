@@ -357,7 +357,9 @@ def test_preprocessing_goes_on_and_tells_bad_videos(ucf101, tmp_path, capsys):
         name: digest for name, digest in hashes(output).items() if not name.split("/")[1].startswith(".")
     }
     shutil.rmtree(folders[-1])
-    (folders[-1].with_name(f".{folders[-1].name}.partial")).mkdir()  # what a killed run leaves
+    partial = folders[-1].with_name(f".{folders[-1].name}.partial")
+    partial.mkdir()  # what a killed run leaves, of a longer video that stood there
+    (partial / "000999.jpg").touch()
     kept = os.stat(folders[-2]).st_mtime_ns
     assert dataset_preprocess.main(words) == 1
     assert "1 videos written" in capsys.readouterr().out

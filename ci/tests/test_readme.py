@@ -235,3 +235,14 @@ DEFAULTS = sorted(ROOT.glob("*/default_config.yaml"))
 def test_a_copy_of_the_default_configuration_is_a_configuration(tmp_path, default):
     copy = shutil.copy(default, tmp_path / "copy.yaml")
     assert load(["-c", str(copy)], default) == load([], default)
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=lambda path: path.parent.name)
+def test_a_conversion_does_not_replace_its_source(tmp_path, default):
+    source = tmp_path / "published.ckpt"
+    source.write_text("weights")
+    layouts = re.findall(r"convert.py .*--layout (\S+)", (default.parent / "README.md").read_text())
+    command = [sys.executable, "convert.py", source, f"{tmp_path}/./{source.name}", "--layout", layouts[0]]
+    done = subprocess.run(command, cwd=default.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: DEST is the source"), done.stderr
+    assert source.read_text() == "weights"

@@ -92,7 +92,7 @@ class TrainStep(nn.Cell):
 
 
 class Skipped(Callback):
-    """Tells after each epoch how many updates a TrainStep has skipped. Raises UserError where it was all."""
+    """Tells after an epoch how many updates a TrainStep has skipped. UserError where it is a whole epoch."""
 
     def __init__(self, step, run):
         self.step, self.run = step, run
@@ -109,7 +109,7 @@ class Skipped(Callback):
             return
         now = self._counts()
         (skipped, steps), self.before = now - self.before, now
-        if skipped == steps:
+        if skipped == steps == self.run.steps_per_epoch > 1:
             raise UserError(f"epoch {epoch}: no gradients are finite in {steps} updates: lower loss_scale")
         if skipped:
             tqdm.write(f"epoch: {epoch}, {skipped} of {steps} updates skipped: gradients not finite")

@@ -1,5 +1,6 @@
 """Videos in, clips out: what train.py, eval.py and infer.py read."""
 
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ def hmdb51(root, kind, split, classes, chosen="1"):
     A folder of videos a class, and testTrainMulti_7030_splits/<class>_test_split<chosen>.txt, in which 1 is
     for training and 2 for testing. Raises UserError, also where the classes are not `classes`.
     """
-    lists = sorted((Path(root) / "testTrainMulti_7030_splits").glob(f"*_test_split{chosen}.txt"))
+    if split not in ("train", "val", "test"):
+        raise UserError(f"split must be train or test of {kind}, not {split}")
+    lists = sorted((Path(root) / "testTrainMulti_7030_splits").glob(f"*_test_split{escape(chosen)}.txt"))
     if not lists:
         raise UserError(f"no lists testTrainMulti_7030_splits/<class>_test_split{chosen}.txt in {root}")
     labels = {path.name.rsplit("_test_split", 1)[0]: label for label, path in enumerate(lists)}

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
 import eval as evaluate
 import export
@@ -256,8 +257,17 @@ def test_mistakes_at_inference(config, kinetics, tmp_path, key, value, told):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")
     config.infer[key] = value.format(tmp_path / "empty")
+    earlier = Path(config.infer.output_dir, "predictions.jsonl")
+    earlier.parent.mkdir(exist_ok=True)
+    earlier.write_text("an earlier run's\n")
     with pytest.raises(UserError, match=told):
         infer.main(config)
+    assert earlier.read_text() == "an earlier run's\n"
+
+
+def test_a_folder_of_frames_is_a_video(tmp_path):
+    (tmp_path / "000000.jpg").touch()
+    assert infer.input_videos(str(tmp_path)) == [tmp_path]
 
 
 @pytest.mark.parametrize("name", ["a.mindir", "a.onnx"])

@@ -113,3 +113,7 @@ def test_hmdb51_by_its_official_lists(tmp_path):
         hmdb51(tmp_path, "HMDB51", "train", 2)
     with pytest.raises(UserError, match=r"has 2 classes of HMDB51, but model\.num_classes is 3"):
         hmdb51(tmp_path, "HMDB51", "train", 3, "2")
+    with pytest.raises(UserError, match="split must be train or test of HMDB51, not Train"):
+        hmdb51(tmp_path, "HMDB51", "Train", 2, "2")
+    with pytest.raises(UserError, match=r"no lists .*_test_split\*\*.txt"):
+        hmdb51(tmp_path, "HMDB51", "train", 2, "**")

@@ -99,6 +99,11 @@ def test_skipped_updates_are_told_by_the_epoch(capsys):
             skipped.on_train_step_end(None)
     assert notes == [{"epoch": 1, "skipped_updates": 2}] and run.step == 9
     assert "epoch: 1, 2 of 3 updates skipped" in capsys.readouterr().out
+    run.step = 2
+    skipped.on_train_begin(None)
+    run.step = 3
+    step.skipped.set_data(ms.Tensor(6, ms.int32))
+    skipped.on_train_step_end(None)  # of an epoch that is resumed nobody knows whether it was all
 
 
 class Normed(nn.Cell):

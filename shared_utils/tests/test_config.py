@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,7 @@ def test_a_base_is_found_from_the_file_that_names_it(configure, tmp_path, monkey
         ("--export.file_formate=ONNX", "ONNX"),
         # Text stays as it was typed, whatever YAML would make of it.
         ("--train.ckpt_path=2024", "2024"),
+        ("--train.ckpt_path=~/run", str(Path.home() / "run")),
         ("--train.ckpt_path=007", "007"),
         ("--train.ckpt_path=no", "no"),
         ("--train.ckpt_path=a: b #c", "a: b #c"),

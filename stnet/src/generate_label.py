@@ -35,6 +35,8 @@ def main(argv):
     parser.add_argument("source", help="kinetics-400_train.csv")
     parser.add_argument("dest", type=Path, help="kinetics400_label.txt")
     args = parser.parse_args(argv)
+    if args.dest.resolve() == Path(args.source).resolve():
+        raise UserError(f"DEST is the source: {args.dest} would be lost")
     labels = labels_of(kinetics400_rows(args.source))
     if not labels:
         raise UserError(f"{args.source} has no row")

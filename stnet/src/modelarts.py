@@ -243,5 +243,7 @@ def mox():
 
 def bucket(url):
     """(file system, path in it) of s3://bucket/path, or of a folder of this machine."""
-    files, root = fsspec.url_to_fs(url.replace("obs://", "s3://", 1) if url.startswith("obs://") else url)
+    options = {} if "://" in url else {"auto_mkdir": True}  # of a bucket every folder is there
+    url = url.replace("obs://", "s3://", 1) if url.startswith("obs://") else url
+    files, root = fsspec.url_to_fs(url, **options)
     return files, root.rstrip("/")

@@ -98,7 +98,8 @@ def main(argv):
     missing = [stem for _, stem in rows if stem not in there]
     wanted = {stem: labels[name] for name, stem in rows if stem in there}
     jobs = [(there[stem], dest / f"{stem}.pkl", label) for stem, label in wanted.items()]
-    for job in [job for job in jobs if job[1].exists()][:1]:
+    first_of_class = {job[2]: job for job in reversed(jobs) if job[1].exists()}
+    for job in first_of_class.values():
         check_kept(job, args.short_size)
     jobs = [job for job in jobs if not job[1].exists()]
     bad, written = run_all(

@@ -207,12 +207,17 @@ def test_pickles_of_another_size_or_label_are_not_kept_in_silence(kinetics, tmp_
     ):
         with pytest.raises(UserError, match=told):
             to_pickles(kinetics, tmp_path, "val", *flags)
+    (tmp_path / "labels.txt").write_text("slide up 0\nzoom in 2\n")  # a class between them is new
+    with pytest.raises(UserError, match="labelled 1, the list says 2"):
+        to_pickles(kinetics, tmp_path, "val", "--short_size=12", f"--labels={tmp_path}/labels.txt")
 
 
 def test_labels_are_alphabetical_and_used(kinetics, tmp_path, monkeypatch, capsys):
     csv = str(kinetics / "kinetics-400_train.csv")
     assert generate_label.main([csv, str(tmp_path / "labels.txt")]) is None
     assert (tmp_path / "labels.txt").read_text() == "slide up 0\nzoom in 1\n"
+    with pytest.raises(UserError, match="DEST is the source"):
+        generate_label.main([csv, f"{kinetics}/val/../kinetics-400_train.csv"])
     (tmp_path / "labels.txt").write_text("slide up 7\nzoom in 1\n")
     assert to_pickles(kinetics, tmp_path, "val", f"--labels={tmp_path}/labels.txt") == 0
     videos = LabelledVideos(config(tmp_path), "val")

@@ -171,6 +171,13 @@ def test_a_copy_that_was_cut_short_goes_on(s3, tmp_path, monkeypatch):
         modelarts.copy_in("s3://zoo/other", folder)
 
 
+def test_results_go_to_a_folder_of_this_machine_too(tmp_path):
+    (tmp_path / "out/log").mkdir(parents=True)
+    (tmp_path / "out/log/metrics.jsonl").write_text("{}")
+    assert modelarts.upload(tmp_path / "out", f"{tmp_path}/bucket/out") == 1
+    assert (tmp_path / "bucket/out/log/metrics.jsonl").read_text() == "{}"
+
+
 def test_a_folder_with_other_files_is_left_alone(s3, tmp_path):
     (tmp_path / "mine.zip").write_text("mine")
     with pytest.raises(UserError, match="is not empty: name a folder of its own"):
