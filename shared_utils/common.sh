@@ -29,6 +29,27 @@ logged() {
     if [ -t 2 ]; then "$@" | outliving_tee "$log"; else "$@" 2>&1 | outliving_tee "$log"; fi
 }
 
+# The same for a program of one process, to which a signal to this script goes on: it may save first.
+standalone() {
+    local log=$1 status=0 program tee
+    shift
+    cd "$model"
+    mkdir -p "$(dirname "$log")"
+    exec 4> >(outliving_tee "$log")
+    tee=$!
+    set -m  # else what is in the background would not see Ctrl-C
+    if [ -t 2 ]; then "$@" >&4 4>&- & else "$@" >&4 2>&4 4>&- & fi
+    program=$!
+    set +m
+    trap 'kill -s TERM "$program" 2>/dev/null || true' HUP TERM
+    trap 'kill -s INT "$program" 2>/dev/null || true' INT
+    while kill -0 "$program" 2>/dev/null; do wait "$program" && status=0 || status=$?; done
+    trap - HUP INT TERM
+    exec 4>&-
+    wait "$tee" || true
+    return "$status"
+}
+
 # What run_standalone_train.sh does. Two folders are the model's folder and the data set.
 standalone_train() {
     if (($# > 2)); then fail_usage "[config_file] [pretrained_model]  or  [PROJECT_PATH] [DATA_PATH]"; fi
@@ -40,7 +61,7 @@ standalone_train() {
         if (($# > 0)); then config=$(locate "$1"); fi
         if (($# > 1)); then options+=("${pretrained[@]}" "--train.pretrained_model=$(locate "$2")"); fi
     fi
-    logged train.log "$python" train.py -c "$config" "${options[@]}"
+    standalone train.log "$python" train.py -c "$config" "${options[@]}"
 }
 pretrained=()  # further flags of a model where a pretrained one is named
 
@@ -195,7 +216,7 @@ standalone_eval() {
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--eval.pretrained_model=$(locate "$3")"); fi
     if (($# > 3)); then options+=("--data_loader.eval.dataset.path=$(locate "$4")"); fi
-    logged eval/eval.log "$python" eval.py -c "$(config "${2:-}")" "${options[@]}"
+    standalone eval/eval.log "$python" eval.py -c "$(config "${2:-}")" "${options[@]}"
 }
 
 # What run_infer.sh does.
@@ -205,7 +226,7 @@ infer() {
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--infer.pretrained_model=$(locate "$3")"); fi
     if (($# > 3)); then options+=("--infer.image_path=$(locate "$4")"); fi
-    logged infer_output/infer.log "$python" infer.py -c "$(config "${2:-}")" "${options[@]}"
+    standalone infer_output/infer.log "$python" infer.py -c "$(config "${2:-}")" "${options[@]}"
 }
 
 # What run_export.sh does.
@@ -214,7 +235,7 @@ export_model() {
     local options=()
     if (($# > 1)); then options+=("--export.pretrained_model=$(locate "$2")"); fi
     if (($# > 2)); then options+=("--export.file_format=$3"); fi
-    logged export.log "$python" export.py -c "$(config "${1:-}")" "${options[@]}"
+    standalone export.log "$python" export.py -c "$(config "${1:-}")" "${options[@]}"
 }
 
 # With the nvidia wheels of requirements-gpu.txt and no CUDA_HOME, make one. MindSpore reads it while it is

@@ -231,5 +231,5 @@ class Run(Callback):
         own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states
         # A state from elsewhere, or that others came after, begins a run of its own here.
         if own and (self.section.resume == "auto" or checkpoint.place(path) == max(states)):
-            self.best, self.kept, self.prefix = facts["best"], [*dict.fromkeys((*facts["kept"], path.stem))], facts["prefix"]
+            self.best, self.kept, self.prefix = facts["best"], [*facts["kept"], path.stem], facts["prefix"]
         print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

@@ -55,6 +55,29 @@ def call(tmp_path):
     return call
 
 
+WAITS = """#!/bin/bash
+if [ "$1" = -c ]; then exit 1; fi
+trap 'sleep 0.5; echo saved; exit 143' TERM
+echo begun
+while :; do sleep 0.1; done
+"""
+TRAINS = [script for script in SCRIPTS if script.name.startswith("run_standalone_train")]
+
+
+@pytest.mark.parametrize("script", TRAINS, ids=str)
+def test_a_signal_to_the_script_goes_on_to_its_program(call, tmp_path, script):
+    assert call(script).returncode == 0  # makes the copy
+    (tmp_path / "bin/python").write_text(WAITS)
+    env = {**os.environ, "PYTHON": str(tmp_path / "bin/python")}
+    pipe = subprocess.PIPE
+    command = ["bash", tmp_path / script]
+    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.terminate()
+        told, error = process.communicate(timeout=20)
+    assert (process.returncode, told, error) == (143, "saved\n", "")
+
+
 @pytest.mark.parametrize("script", [*ROOT.glob("*/scripts/*.sh"), *ROOT.glob("*/*.sh")])
 def test_shellcheck(script):
     command = [Path(sys.executable).with_name("shellcheck"), "-x", script]

@@ -8,4 +8,4 @@ options=()
 if (($# > 0)); then options+=("--target=$1"); fi
 if (($# > 1)); then options+=("--dataset_path=$(locate "$2")"); fi
 if (($# > 2)); then options+=("--resume=$(locate "$3")"); fi
-logged eval.log "$python" eval.py -c "$(config "${4:-}")" "${options[@]}"
+standalone eval.log "$python" eval.py -c "$(config "${4:-}")" "${options[@]}"

@@ -7,4 +7,4 @@ if (($# > 3)); then fail_usage "[config] [load_ckpt] [MINDIR|ONNX|AIR]"; fi
 options=()
 if (($# > 1)); then options+=("--resume=$(locate "$2")"); fi
 if (($# > 2)); then options+=("--file_format=$3"); fi
-logged export.log "$python" export.py -c "$(config "${1:-}")" "${options[@]}"
+standalone export.log "$python" export.py -c "$(config "${1:-}")" "${options[@]}"

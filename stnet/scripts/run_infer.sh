@@ -8,4 +8,4 @@ options=()
 if (($# > 0)); then options+=("--target=$1"); fi
 if (($# > 2)); then options+=("--resume=$(locate "$3")"); fi
 if (($# > 3)); then options+=("--image_path=$(locate "$4")"); fi
-logged infer_output/infer.log "$python" infer.py -c "$(config "${2:-}")" "${options[@]}"
+standalone infer_output/infer.log "$python" infer.py -c "$(config "${2:-}")" "${options[@]}"

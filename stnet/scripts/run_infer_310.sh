@@ -8,4 +8,4 @@ if (($# < 3 || $# > 5)) || ! [[ $3 =~ ^[yYnN]$ ]]; then fail_usage "$usage"; fi
 options=("--resume=$(locate "$1")" "--device_id=${4:-0}")
 if [ -n "$2" ]; then options+=("--dataset_path=$(locate "$2")"); fi
 if [[ $3 == [nN] ]]; then options+=(--preprocess=False); fi
-logged acc.log "$python" infer_310.py -c "$(config "${5:-}")" "${options[@]}"
+standalone acc.log "$python" infer_310.py -c "$(config "${5:-}")" "${options[@]}"

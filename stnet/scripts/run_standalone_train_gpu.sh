@@ -7,4 +7,4 @@ if (($# > 3)); then fail_usage "[CONFIG] [DATASET] [PRETRAINED_CKPT_PATH](option
 options=()
 if (($# > 1)); then options+=("--dataset_path=$(locate "$2")"); fi
 if (($# > 2)); then options+=("--pre_res50=$(locate "$3")"); fi
-logged train/train.log "$python" train.py -c "$(config "${1:-}")" "${options[@]}"
+standalone train/train.log "$python" train.py -c "$(config "${1:-}")" "${options[@]}"
