@@ -92,7 +92,11 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
     "no episodes to validate": (train, ["--train.eval_episodes=0"], "train.eval_episodes must be at least 1"),
     "no shots to evaluate": (evaluate, ["--eval.shots=[1,0]"], "eval.shots must be at least 1, not 0"),
     "short clips": (evaluate, ["--data_loader.eval.dataset.seq=3"], "seq must be at least 4, not 3"),
-    "short clips to infer": (infer, ["--data_loader.eval.dataset.seq=3"], "seq must be at least 4, not 3"),
+    "short clips to infer": (
+        infer,
+        ["--infer.image_path={}/rotten", "--data_loader.eval.dataset.seq=3"],
+        "seq must be at least 4, not 3",
+    ),
     "no batch": (evaluate, ["--data_loader.eval.dataset.batch_size=0"], "batch_size must be at least 1"),
     "no frames": (train, ["--data_loader.train.dataset.seq=0"], "seq must be at least 4"),
     "few frames": (train, ["--data_loader.train.dataset.seq=3"], "seq must be at least 4"),
