@@ -43,7 +43,10 @@ standalone() {
     set +m
     trap 'kill -s TERM "$program" 2>/dev/null || true' HUP TERM
     trap 'kill -s INT "$program" 2>/dev/null || true' INT
-    while kill -0 "$program" 2>/dev/null; do wait "$program" && status=0 || status=$?; done
+    while :; do  # a signal ends the waiting, not the program
+        wait "$program" && status=0 || status=$?
+        if ((status < 129)) || ! kill -0 "$program" 2>/dev/null; then break; fi
+    done
     trap - HUP INT TERM
     exec 4>&-
     wait "$tee" || true
