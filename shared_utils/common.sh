@@ -121,7 +121,7 @@ wait_for_ranks() {
 # Stopped by a signal, rank 0 saves, in training, and ends, and the others with it; the second time all are killed.
 stop_ranks() {
     local pids=() pid
-    if ((stopped > 0 && SECONDS - since < 3)); then return; fi  # one may come twice, to the script and to its group
+    if ((stopped > 0 && SECONDS - since < 3)); then return 0; fi  # one may come twice, to script and group
     trap '' HUP INT TERM  # a second one to the whole group ended the search for rank 0
     if ((stopped == 0)); then
         for pid in $(of_job MS_ROLE=MS_WORKER RANK_ID=0); do  # the rank itself leads a session
