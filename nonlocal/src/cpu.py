@@ -92,7 +92,7 @@ class PairedConv(nn.Cell):
 class PairMax(nn.Cell):
     """The larger of each pair of frames: (B, C, T, H, W) -> (B, C, T / 2, H, W), rounded down.
 
-    As MaxPool3D, whose gradient takes four times as long (as timed). Of equals the first has the gradient.
+    As MaxPool3D, whose gradient takes three times as long (as timed). Of equals the first has the gradient.
     """
 
     def construct(self, x):

@@ -160,6 +160,11 @@ def test_what_comes_out_is_contiguous_float32_and_what_went_in_is_unchanged(clip
     [
         ({"type": "VideoRezise", "size": [1, 1]}, "unknown transform VideoRezise; known are VideoResize"),
         ({"size": [1, 1]}, "unknown transform None"),
+        ({"type": ["VideoResize"], "size": [1, 1]}, "unknown transform"),
+        (
+            {"type": "VideoResize", "size": [1, 1], "interpolation": ["linear"]},
+            "interpolation must be one of",
+        ),
         ("VideoToTensor", "written as `- type: VideoToTensor`"),
         (
             {"type": "VideoResize", "sise": [1, 1]},
