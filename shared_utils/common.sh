@@ -17,7 +17,7 @@ config() { if [ -n "$1" ]; then locate "$1"; else echo "$model/${2:-default_conf
 # MindSpore warns of each graph that it keeps and takes from its cache (KeptGraph in shared_utils/device.py).
 if [ -z "${MS_SUBMODULE_LOG_v:-}" ]; then export MS_SUBMODULE_LOG_v='{PIPELINE:3}'; fi
 
-outliving_tee() { (trap '' HUP INT TERM && exec tee "$1"); }
+outliving_tee() { (trap '' HUP INT TERM && exec tee -a "$1"); }  # behind what earlier runs have said
 
 # Run a command in the model's folder and keep what it prints in a log; a terminal keeps its progress bar.
 logged() {

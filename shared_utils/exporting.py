@@ -28,8 +28,7 @@ def export(network, inputs, file_name, file_format):
     target = Path(f"{stem}.{file_format.lower()}")
     if stem.rpartition("/")[2] in ("", ".", ".."):
         raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
-    tensors = [ms.Tensor(array) for array in inputs]
-    proof = "not compared, AIR is not reloaded"
+    tensors, proof = [ms.Tensor(array) for array in inputs], "not compared, AIR is not reloaded"
     with atomic_write(target) as part, tempfile.TemporaryDirectory() as folder:
         # MindSpore refuses paths with a space, a plus or an umlaut.
         temporary = Path(folder, f"network{target.suffix}")

@@ -32,6 +32,5 @@ def optimizer(section, parameters, rates, loss_scale=1.0):
     if loss_scale <= 0:
         raise UserError(f"optimizer.loss_scale must be above 0, not {loss_scale}")
     shared = {"learning_rate": rates, "weight_decay": section.weight_decay, "loss_scale": loss_scale}
-    if section.type == "Adam":
-        return nn.Adam(parameters, **shared)
-    return nn.Momentum(parameters, momentum=section.momentum, **shared)  # nn.SGD: the same with more memory
+    return nn.Adam(parameters, **shared) if section.type == "Adam" else nn.Momentum(
+        parameters, momentum=section.momentum, **shared)  # nn.SGD: the same with more memory

@@ -143,9 +143,9 @@ class Run(Callback):
             run_context.request_stop()
 
     def state(self):
-        """{name: Parameter} of all that the next step depends on."""
+        """{name: Parameter} of all that the next step depends on but what the YAML gives."""
         state = {**self.trained.parameters_dict(), **self.optimizer.parameters_dict()}
-        return {name: parameter for name, parameter in state.items() if name != "learning_rate"}
+        return {name: own for name, own in state.items() if name not in ("learning_rate", "momentum")}
 
     def _share_statistics(self):  # what each rank's norms have gathered becomes the mean of the ranks
         for name, parameter in self.state().items():
@@ -198,9 +198,9 @@ class Run(Callback):
 
     def _save_state(self):
         name = "{}-{}_{}".format(self.prefix, *self.position())
+        self.kept = [*(other for other in self.kept if other != name), name]
         self._save(name, self.state())
         self._spent("saving")
-        self.kept = [*(other for other in self.kept if other != name), name]
         while len(self.kept) > max(1, self.section.keep_checkpoint_max):
             old = self.kept.pop(0)
             for suffix in (".ckpt", ".labels.json"):
@@ -231,5 +231,5 @@ class Run(Callback):
         own = path.resolve().parent == self.folder.resolve() and checkpoint.place(path) in states
         # A state from elsewhere, or that others came after, begins a run of its own here.
         if own and (self.section.resume == "auto" or checkpoint.place(path) == max(states)):
-            self.best, self.kept, self.prefix = facts["best"], [*facts["kept"], path.stem], facts["prefix"]
+            self.best, self.kept, self.prefix = facts["best"], facts["kept"], facts["prefix"]
         print(f"resumed from {path}: {self.step} of {self.total_steps} steps done", flush=True)

@@ -37,7 +37,7 @@ def center_crop(clip, rng, size, place=(0.5, 0.5), longer_first=False):
     height and width, with `longer_first` of the longer and the shorter edge."""
     if longer_first and clip.shape[1] <= clip.shape[2]:
         place = place[::-1]
-    return _crop(clip, size, lambda spare: np.round(np.multiply(spare, place)).astype(int))
+    return _crop(clip, size, lambda spare: np.round(spare * np.clip(place, 0, 1)).astype(int))
 
 
 def horizontal_flip(clip, rng, prob=0.5):
@@ -100,7 +100,7 @@ def look_up(clip, tables, out):
 def _run(steps, clip, rng):
     for name, function, arguments in steps:
         refused = f"{name} {arguments} cannot take a {clip.dtype} clip of {clip.shape}"
-        with explain((TypeError, ValueError, cv2.error), refused):
+        with explain((TypeError, ValueError, ArithmeticError, MemoryError, cv2.error), refused):
             if clip.shape[-1] != 3 and name not in (*POINTWISE, "VideoReshape"):
                 raise ValueError("it comes before VideoToTensor and VideoReOrder")
             clip = function(clip, rng, **arguments)

@@ -60,15 +60,15 @@ def decode(path, indices, each=None, jpegs=None):
 
 def write_picture(path, clip, lines, fps=8, height=192):
     """Write a clip (T, H, W, 3) uint8 RGB as .gif or .mp4 above `lines` (text, (r, g, b)), or UserError."""
-    width = max(160, round(clip.shape[2] * height / clip.shape[1])) // 2 * 2  # h264 wants it even
+    scale = height / max(clip.shape[1], clip.shape[2] / 4)  # a very wide one is less high; h264 wants even
+    height, width = (max(low, round(edge * scale) // 2 * 2) for edge, low in zip(clip.shape[1:3], (2, 160)))
     strip = np.zeros((20 * len(lines) + 4, width, 3), np.uint8)
     for row, (line, colour) in enumerate(lines):  # in letters that OpenCV can draw
         text = unicodedata.normalize("NFKD", line).encode("ascii", "ignore").decode()
         extent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
         scale = 0.5 * min(1.0, (width - 8) / max(1, extent))
         cv2.putText(strip, text, (4, 20 * row + 16), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-    frames = [np.vstack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), strip])
-              for frame in clip]
+    frames = [np.vstack([cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), strip]) for f in clip]
     gif = str(path).endswith(".gif")
     options = {"format": "GIF", "duration": 1000 / fps, "loop": 0} if gif else {
         "format": "FFMPEG", "fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "quiet"}
@@ -86,9 +86,10 @@ class _Refused(Exception):
 
 def _read_decord(path, choose, each):
     # Only forward, and over no key frame at once: decord would seek to it, and count wrong behind it where a
-    # frame that follows it is shown before it, or in parted MP4. Where time stamps are not in order (an AVI
-    # with packed B-frames) any skip counts wrong if there is a second key frame, and the last two frames must
-    # differ: it repeats the last one for those that the header has too many.
+    # frame that follows it is shown before it, or in parted MP4. Of MPEG-4 in AVI (UCF101) it counts right,
+    # but where time stamps are not in order (packed B-frames): there any skip counts wrong if there is a
+    # second key frame, and the last two frames must differ: it repeats the last one for those that the header
+    # has too many.
     try:
         reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
         count = len(reader)
@@ -98,7 +99,8 @@ def _read_decord(path, choose, each):
             raise _Refused("no frames in the order of their time stamps")
         keys = np.array(reader.get_key_indices())
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
-        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max())]
+        exact = re.match(rb"(?is)riff....avi .*vids(xvid|divx|dx50|fmp4|mp4v)", np.fromfile(path, "u1", 999))
+        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max()) & (not exact)]
         if ordered and not keys.size and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy()
         for index in sorted({*wanted, *keys - 1, *keys} if ordered else {*wanted, count - 2, count - 1}):

@@ -96,6 +96,28 @@ def test_a_resumed_run_prunes_what_it_wrote_before(tmp_path):
     assert names(tmp_path) == ["net-3_4.ckpt", "net-4_4.ckpt"]
 
 
+def test_a_state_written_again_counts_once(tmp_path):
+    settings = section(tmp_path, keep_checkpoint_max=2, resume="auto")
+    drive(make_run(settings), 8)
+
+    def validate():
+        raise UserError("none of the videos can be decoded")
+
+    settings.epochs = 4
+    for _ in range(3):  # the first validates after epoch 3, the others what they resume from
+        with pytest.raises(UserError, match="none of the videos"):
+            drive(make_run(settings, validate), 4)
+    drive(make_run(settings), 4)
+    assert names(tmp_path) == ["net-3_4.ckpt", "net-4_4.ckpt"]
+
+
+def test_a_resumed_run_takes_the_momentum_of_its_yaml(tmp_path):
+    with pytest.raises(MemoryError):
+        train(section(tmp_path), 0, Seen(power_cut=6), "Momentum")
+    job = train(section(tmp_path, resume="auto"), 0, Seen(), "Momentum", momentum=0.5)
+    assert float(job.optimizer.momentum.asnumpy()) == 0.5
+
+
 def test_a_state_from_elsewhere_begins_a_run_of_its_own(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     drive(make_run(section(here), lambda: (0.9, "")), 8)

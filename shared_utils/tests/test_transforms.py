@@ -61,6 +61,11 @@ def test_center_crop_leaves_equal_margins(clip):
     np.testing.assert_array_equal(apply(clip, {"type": "VideoCenterCrop", "size": [37, 53]}), clip)
 
 
+def test_a_place_beyond_the_edge_is_the_edge(clip):
+    crop = {"type": "VideoCenterCrop", "size": [20, 20], "place": [7.0, float("-inf")]}
+    np.testing.assert_array_equal(apply(clip, crop), clip[:, 17:, :20])
+
+
 def test_random_crop_is_one_window_for_all_frames_and_reaches_every_place():
     frame = np.arange(6 * 7).reshape(6, 7)
     clip = np.broadcast_to(frame[None, :, :, None], (4, 6, 7, 3)).astype(np.uint8)
@@ -201,6 +206,8 @@ def test_a_deviation_of_nothing_is_refused(clip):
         ({"type": "VideoResize", "size": 112}, "VideoResize.*cannot take a uint8 clip of"),
         ({"type": "VideoResize", "size": [0, 0]}, "VideoResize.*cannot take"),
         ({"type": "VideoResize", "size": [8, 8, 8]}, "VideoResize.*cannot take"),
+        ({"type": "VideoResize", "size": [10**7, 10**7]}, "VideoResize.*cannot take.*allocate"),
+        ({"type": "VideoShortEdgeResize", "size": float("inf")}, "VideoShortEdgeResize.*cannot take"),
         ({"type": "VideoReOrder", "order": [0, 1, 2]}, "VideoReOrder.*cannot take"),
         ({"type": "VideoReshape", "shape": [4, -1]}, "VideoReshape.*cannot take"),
     ],

@@ -68,6 +68,8 @@ def numbered(tmp_path_factory):
     lossless, h264 = folder / "ffv1.avi", folder / "h264.mp4"
     convert(lossless, folder / "b_frames.avi", vcodec="mpeg4", bf=2, qscale=1, vtag="xvid")
     convert(lossless, folder / "packed.avi", vcodec="libxvid", bf=2, qscale=1)
+    convert(lossless, folder / "keys.avi", vcodec="libxvid", bf=0, g=7, qscale=1)
+    (folder / "cut.avi").write_bytes((folder / "keys.avi").read_bytes().rpartition(b"idx1")[0])
     convert(lossless, folder / "ten_bits.mp4", vcodec="libx264", pix_fmt="yuv420p10le", qp=1)
     uneven = {"vf": "setpts=(N+3*floor(N/7))/25/TB", "fps_mode": "passthrough", "enc_time_base": "1/1000"}
     convert(lossless, folder / "uneven.mkv", vcodec="libx264", qp=1, **uneven)
@@ -116,12 +118,31 @@ def test_frames_are_exact_in_any_order(numbered, name, decoder):
     assert probe(numbered[name]) == (FRAMES, 32, 96)
 
 
-@pytest.mark.parametrize("name", ["parted.mp4", "open.mp4", "refreshed.mp4", "hevc.mp4", "b_frames.mkv"])
+SOUGHT = ["parted.mp4", "open.mp4", "refreshed.mp4", "hevc.mp4", "b_frames.mkv", "keys.avi", "cut.avi"]
+
+
+@pytest.mark.parametrize("name", SOUGHT)
 def test_frames_are_exact_where_decord_seeks_to_others(numbered, name):
     for order in ([25], [48, 3], [59, 31, 30, 0], list(range(19, 43)), list(range(2, FRAMES, 7))):
         for each in (None, np.array):
             clip = decode_by("decord", numbered[name], order, each=each)
             np.testing.assert_array_equal(frame_numbers(clip), order)
+
+
+def test_of_ucf101s_videos_only_what_follows_a_key_frame_is_decoded(numbered, monkeypatch):
+    skipped = []
+
+    class Reader(video.decord.VideoReader):
+        def skip_frames(self, count=1):
+            skipped.append(count)
+            super().skip_frames(count)
+
+    monkeypatch.setattr(video.decord, "VideoReader", Reader)
+    decode(numbered["keys.avi"], [20, 40], each=np.array)
+    assert skipped == [20, 19]
+    skipped.clear()
+    decode(numbered["open.mp4"], [20, 40], each=np.array)
+    assert len(skipped) > 2 and max(skipped) < 10  # not over a key frame, where decord would miscount
 
 
 @pytest.mark.parametrize("name", ["b_frames.avi", "packed.avi", "no_stamps.avi"])
@@ -337,41 +358,6 @@ def test_the_error_travels_between_processes():
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.path, again.reason) == (VideoError, Path("a b.avi"), "two\nlines")
     assert str(again) == str(error) == "cannot decode a b.avi: two lines"
-
-
-def test_a_gif_has_its_frames_pace_and_text(tmp_path):
-    clip = np.zeros((4, 30, 50, 3), np.uint8)
-    clip[:, :, :, 1] = 40 * np.arange(4)[:, None, None]
-    video.write_picture(
-        tmp_path / "a.gif", clip, [("ä long line of téxt " * 5, (255, 255, 255)), ("", (0, 255, 0))], fps=5
-    )
-    frames = imageio.mimread(tmp_path / "a.gif", memtest=False)
-    assert [frame.shape for frame in frames] == [(192 + 44, 320, 3)] * 4
-    for number, frame in enumerate(frames):
-        assert np.abs(frame[:192].astype(int) - [0, 40 * number, 0]).max() < 12
-        text = frame[192:212].max(2) > 128
-        assert text[:, 200:].any() and not text[:, -3:].any() and not frame[214:].any()
-    assert imageio.v3.immeta(tmp_path / "a.gif")["duration"] == 200
-    (tmp_path / "file").touch()
-    with pytest.raises(video.UserError, match="cannot make the output folder"):
-        video.write_picture(tmp_path / "file" / "a.gif", clip, [])
-    assert sorted(os.listdir(tmp_path)) == ["a.gif", "file"]
-
-
-def test_an_mp4_of_which_ffmpeg_wrote_a_part_is_not_left(tmp_path, monkeypatch):
-    mimsave = video.imageio.mimsave
-
-    def on_a_full_disk(path, *clip, **options):
-        mimsave(path, *clip, **options)
-        os.truncate(path, os.path.getsize(path) // 2)
-
-    clip = np.zeros((8, 48, 80, 3), np.uint8)
-    video.write_picture(tmp_path / "whole.mp4", clip, [])
-    assert video.probe(tmp_path / "whole.mp4") == (8, 196, 320)
-    monkeypatch.setattr(video.imageio, "mimsave", on_a_full_disk)
-    with pytest.raises(video.UserError, match=r"cannot write \S*a\.mp4, disk full\?"):
-        video.write_picture(tmp_path / "a.mp4", clip, [])
-    assert os.listdir(tmp_path) == ["whole.mp4"]
 
 
 @pytest.mark.parametrize("first", ["shared_utils.video", "mindspore.dataset"])

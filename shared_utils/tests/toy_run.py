@@ -85,14 +85,14 @@ def rates(epochs=EPOCHS, steps=STEPS, **keywords):
     return optim.learning_rates(SimpleNamespace(**{**defaults, **keywords}), steps, epochs)
 
 
-def build(seed=0, kind="Adam"):
+def build(seed=0, kind="Adam", momentum=0.9):
     """(network, loss, optimizer) with weights drawn from `seed`."""
     network = nn.SequentialCell(nn.Dense(5, 4), nn.BatchNorm1d(4, momentum=0.5))
     rng = np.random.default_rng(seed)
     for parameter in network.trainable_params():
         parameter.set_data(ms.Tensor(rng.normal(size=parameter.shape), ms.float32))
     loss = Loss(network)
-    settings = SimpleNamespace(type=kind, momentum=0.9, weight_decay=0.01, loss_scale=1.0)
+    settings = SimpleNamespace(type=kind, momentum=momentum, weight_decay=0.01, loss_scale=1.0)
     schedule = rates(lr_scheduler="cosine_annealing", warmup_epochs=0.5)
     return network, loss, optim.optimizer(settings, loss.trainable_params(), schedule)
 
@@ -103,9 +103,9 @@ def read(number):
     return rows
 
 
-def train(settings, seed, seen, kind="Adam", read=read, validate=None):
+def train(settings, seed, seen, kind="Adam", read=read, validate=None, momentum=0.9):
     """Train as a train.py does; the finished Run."""
-    network, loss, optimizer = build(seed, kind)
+    network, loss, optimizer = build(seed, kind, momentum)
     job = training.Run(settings, "net", network, loss, optimizer, STEPS, LABELS, validate)
     rows = ds.GeneratorDataset(Numbers(job.step), ["number"], shuffle=False)
     rows = rows.map(read, ["number"], ["rows"], python_multiprocessing=False)
