@@ -26,7 +26,7 @@ import psutil
 from mindspore import nn
 from mindspore.train import LambdaCallback, Model
 
-from shared_utils.config import load
+from shared_utils.config import UserError, load
 from src.dataset import Episodes, Videos, episode_dataset
 from src.dataset_preprocess import preprocess
 from src.episodes import draw_episode
@@ -194,9 +194,12 @@ def main():
         parser.error(f"{min(unknown)} is none of {', '.join(benches)}")
     if {"loader", "memory"} & set(args.what) and not args.data:
         parser.error("loader and memory need --data")
-    for name in args.what:
-        print(f"-- {name}", flush=True)
-        benches[name](args)
+    try:
+        for name in args.what:
+            print(f"-- {name}", flush=True)
+            benches[name](args)
+    except (OSError, UserError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

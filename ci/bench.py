@@ -33,7 +33,7 @@ from mindspore import nn
 from mindspore.train import LambdaCallback, Model
 
 from shared_utils import device, optim
-from shared_utils.config import load
+from shared_utils.config import UserError, load
 from src.build import build
 from src.step import TrainStep
 
@@ -147,14 +147,11 @@ def bench_loader(args, config):
         collections.deque(pool.map(read, range(count)), maxlen=0)
     bare = count / (time.perf_counter() - start)
 
-    samples = Samples(data.sample, len(paths), len(paths), args.workers, seed=config.seed)
-    epochs = -(-(count + 20) // len(paths))
-    rows = samples.dataset(["clip", "label"]).create_tuple_iterator(num_epochs=epochs, output_numpy=True)
-    for number, _ in enumerate(row for _ in range(epochs) for row in rows):
+    # One epoch: between two the threads begin anew, which a data set of a few videos would make the most of.
+    samples = Samples(data.sample, count + 20, count + 20, args.workers, seed=config.seed)
+    for number, _ in enumerate(samples.dataset(["clip", "label"]).create_tuple_iterator(output_numpy=True)):
         if number == 19:
             start = time.perf_counter()
-        elif number == count + 19:
-            break
     loader = count / (time.perf_counter() - start)
     print(
         f"{args.workers} workers, {frames} frames: decord {bare:.1f}, loader {loader:.1f} clips/s, "
@@ -182,7 +179,9 @@ def bench_views(args, config):
     for lap in ("first, with compilation", "second"):
         decoded.clear()
         spent[0], start = 0.0, time.perf_counter()
-        list(views.video_answers(answer, reader, [args.video], 10, 3, config.eval.batch_size))
+        (mean,) = views.video_answers(answer, reader, [args.video], 10, 3, config.eval.batch_size)
+        if isinstance(mean, UserError):
+            raise mean
         print(
             f"10 x 3 views, {lap}: {time.perf_counter() - start:.1f} s, network {spent[0]:.1f} s, "
             f"{len(decoded)} decoding of the video"
@@ -270,10 +269,13 @@ def main():
     if "views" in args.what and not args.video:
         parser.error("views needs --video")
     flags = [f"--data_loader.train.dataset.path={args.data}"] if args.data else []
-    config = load(["-c", args.config, *flags], Path("default_config.yaml"))
-    for name in args.what:
-        print(f"-- {name}", flush=True)
-        BENCHES[name](args, config)
+    try:
+        config = load(["-c", args.config, *flags], Path("default_config.yaml"))
+        for name in args.what:
+            print(f"-- {name}", flush=True)
+            BENCHES[name](args, config)
+    except (OSError, UserError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""What the five models have in common: videos in, scores out, and the running of a job."""

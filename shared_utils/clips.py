@@ -104,9 +104,8 @@ class Samples:
 
     def numbers(self):
         """The numbers of the next `steps` steps' samples."""
-        first, drawn = self.position, None
-        self.position += self.steps
-        for step in range(first, first + self.steps):
+        self.position, drawn = self.position + self.steps, None
+        for step in range(self.position - self.steps, self.position):
             epoch, within = divmod(step, self.steps)
             if epoch != drawn:
                 rng = None if self.seed is None else np.random.default_rng([self.seed, epoch, 2**31])

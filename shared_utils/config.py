@@ -81,11 +81,8 @@ def _words(argv):
 
 
 def _yaml(text, source):
-    try:
+    with explain((YAMLError, ValueError, KeyError), f"{source} does not parse as YAML"):  # 2024-13-1 too
         return YAML(typ="safe", pure=True).load(text)  # YAML 1.2: 1e-3 is a number, no key is there twice
-    except (YAMLError, ValueError, KeyError) as error:  # ValueError: 2024-13-45 is no date
-        reason, *_ = str(error).split("\n\n")  # behind it, how to suppress the check
-        raise UserError(f"{source} does not parse as YAML: {reason}") from None
 
 
 def _read_yaml(path):

@@ -51,7 +51,7 @@ def ucf101(root, split, chosen="1"):
     lists, labels = Path(root) / "ucfTrainTestlist", {}
     for line in read_lines(lists / "classInd.txt"):
         number, _, name = line.partition(" ")
-        if not number.isdigit() or not name:
+        if not number.isdecimal() or not name:
             raise UserError(f"classInd.txt of {root}: {line!r} is not `<number> <class>`")
         labels[name.strip()] = int(number) - 1
     if sorted(labels.values()) != list(range(len(labels))):

@@ -56,11 +56,10 @@ class Progress(Callback):
 
 
 class Run(Callback):
-    """Where a training run stands, and what it keeps in `train.ckpt_path`.
-    `step` counts optimizer steps over all epochs and is the one truth: data order, learning rate and what is
-    saved when follow from it. States for resuming are prefix-epoch_step.ckpt, the last keep_checkpoint_max;
-    the weights of the best validation are prefix-best.ckpt, numbers by step in prefix-log/. Files of earlier
-    runs stay: the prefix gets a number then. SIGTERM saves, and ends the process with status 143."""
+    """A training run, and what it keeps in `train.ckpt_path`. `step` counts optimizer steps over all epochs
+    and is the one truth: data order, learning rate and what is saved when follow from it. States to resume
+    from are prefix-epoch_step.ckpt, the last keep_checkpoint_max, the best validation's weights
+    prefix-best.ckpt, numbers by step prefix-log/; the prefix gets a number beside files of earlier runs."""
 
     def __init__(self, section, prefix, network, trained, optimizer, steps_per_epoch, labels, validate=None,
                  rank=0, averaged=contextlib.nullcontext, bad=None):

@@ -53,8 +53,7 @@ def normalize(clip, rng, mean, std):
     if not np.issubdtype(clip.dtype, np.floating) or len(clip) != len(mean) or min(std) <= 0:
         raise UserError(f"VideoNormalize wants std above 0, not {list(std)}, a ({len(mean)}, T, H, W) float, "
                         f"not {clip.dtype} {clip.shape}: VideoRescale, VideoReOrder or VideoToTensor first")
-    mean, std = (np.float32(value).reshape(-1, 1, 1, 1) for value in (mean, std))
-    return (clip - mean) / std
+    return (clip - np.float32(mean).reshape(-1, 1, 1, 1)) / np.float32(std).reshape(-1, 1, 1, 1)
 
 
 BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "VideoRandomCrop": random_crop,

@@ -21,6 +21,8 @@ import decord  # noqa: E402  isort: skip
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v")
 FFMPEG_SECONDS = 300  # a decoder that takes longer for one video hangs
 decord.logging.set_level(decord.logging.QUIET)  # the reasons come as errors
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet, too
+cv2.setLogLevel(2)  # errors alone
 
 
 class VideoError(UserError):
@@ -85,13 +87,15 @@ class _Refused(Exception):
 
 
 def _read_decord(path, choose, each):
-    # Only forward, and over no key frame at once: decord would seek to it, and count wrong behind it where a
-    # frame that follows it is shown before it, or in parted MP4. Of MPEG-4 in AVI (UCF101) it counts right,
-    # but where time stamps are not in order (packed B-frames): there any skip counts wrong if there is a
-    # second key frame, and the last two frames must differ: it repeats the last one for those that the header
-    # has too many.
+    # Only forward, and over no key frame at once, to which decord would seek (_seeks_right). Where stamps are
+    # not in order (an AVI with packed B-frames) any skip counts wrong if there is a second key frame, and the
+    # last two frames must differ: it repeats the last one for those that the header has too many.
     try:
-        reader = decord.VideoReader(str(path.absolute()), num_threads=1)  # a file may be called pipe:0
+        name = os.fsencode(path.absolute()).decode()  # a file may be called pipe:0; OpenCV dies of no UTF-8
+        packets = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+        if not packets.isOpened() or packets.get(cv2.CAP_PROP_FRAME_COUNT) > path.stat().st_size:
+            raise _Refused("no video, or more frames in its header than bytes")  # decord would abort
+        reader = decord.VideoReader(name, num_threads=1)
         count = len(reader)
         stamps = reader.get_frame_timestamp(np.arange(count))[:, 0]
         ordered = count > 0 and stamps[0] >= 0 and (np.diff(stamps) > 0).all()
@@ -99,8 +103,8 @@ def _read_decord(path, choose, each):
             raise _Refused("no frames in the order of their time stamps")
         keys = np.array(reader.get_key_indices())
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
-        exact = re.match(rb"(?is)riff....avi .*vids(xvid|divx|dx50|fmp4|mp4v)", np.fromfile(path, "u1", 999))
-        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max()) & (not exact)]
+        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max())]
+        keys = keys[:0] if ordered and keys.size and _seeks_right(path, packets, count, keys) else keys
         if ordered and not keys.size and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy()
         for index in sorted({*wanted, *keys - 1, *keys} if ordered else {*wanted, count - 2, count - 1}):
@@ -115,12 +119,25 @@ def _read_decord(path, choose, each):
             if index in wanted:
                 frames[index] = each(last)
             position = index + 1
-    except (decord.DECORDError, RuntimeError, StopIteration, UnicodeEncodeError) as error:
+    except (decord.DECORDError, OSError, RuntimeError, StopIteration, UnicodeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise _Refused(re.sub(r"^\[[\d:]+\] \S+ ", "", reason)) from None
     if not ordered and np.array_equal(before, last):
         raise _Refused("perhaps fewer frames than the header has")
     return np.stack([frames[index] for index in wanted])
+
+
+def _seeks_right(path, packets, count, keys):
+    """Whether decord counts right behind `keys`: H.264 or MPEG-4 begins anew there (IDR, I-VOP), as many of
+    the `count` frames are shown before as are stored before, and the file is no MP4 in parts (mvex)."""
+    stamps = []
+    while packets.grab():
+        if len(stamps) in keys and not re.search(rb"\0\0\x01([\x05%Ee]|\xb6[\0-?])",
+                                                 np.asarray(packets.retrieve()[1]).tobytes()):
+            return False
+        stamps.append(packets.get(cv2.CAP_PROP_PTS))
+    whole = len(stamps) == count and b"mvex" not in np.fromfile(path, np.uint8, 2**16).tobytes()
+    return whole and np.array_equal(np.sort(stamps)[keys], np.take(stamps, keys))
 
 
 def _read_ffmpeg(path, choose, each):
@@ -157,32 +174,22 @@ def _ffmpeg(path, filters, *output):
 
 
 def _read_jpegs(path, choose, each, jpegs):
-    names = [f"frame {number}" for number in range(len(jpegs))] if jpegs is not None else sorted(
-        name for name in os.listdir(path) if name.endswith(".jpg"))
+    names = sorted(n for n in os.listdir(path) if n.endswith(".jpg")) if jpegs is None else range(len(jpegs))
     if not names:
         raise _Refused("without .jpg frames")
     wanted, frames, shape = _within(choose(len(names)), len(names)), {}, None
     for index in np.unique(wanted):  # cv2.imread would fill up a truncated file with grey
         try:
-            data = jpegs[index] if jpegs is not None else _content(os.path.join(path, names[index]))
+            data = jpegs[index] if jpegs is not None else (path / names[index]).read_bytes()
             frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except (OSError, cv2.error):
             frame = None
         if frame is None:
-            raise _Refused(f"{names[index]} is not a readable JPEG")
+            raise _Refused(f"frame {names[index]} is not a readable JPEG")
         if frame.shape != (shape := shape or frame.shape):
             raise _Refused("the frame size changes")
         frames[index] = each(frame)
     return np.stack([frames[index] for index in wanted])
-
-
-def _content(path):
-    # Python's own file objects give up the interpreter's lock twice as often, and threads wait for it.
-    file = os.open(path, os.O_RDONLY)
-    try:
-        return b"".join(iter(lambda: os.read(file, 2**16), b""))
-    finally:
-        os.close(file)
 
 
 def _within(indices, count):

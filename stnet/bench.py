@@ -23,7 +23,7 @@ import numpy as np
 from mindspore import nn
 
 from shared_utils.clips import prefetch
-from shared_utils.config import load
+from shared_utils.config import UserError, load
 from shared_utils.datasets import video_files, video_id
 from src.dataset import ClipReader
 from src.loss import CrossEntropySmooth
@@ -157,9 +157,12 @@ def main():
     if set(args.what) - {"network"} and not args.data:
         parser.error("loader and preprocess need --data")
     ms.set_context(mode=ms.GRAPH_MODE)
-    for name in args.what:
-        print(f"-- {name}", flush=True)
-        BENCHES[name](args)
+    try:
+        for name in args.what:
+            print(f"-- {name}", flush=True)
+            BENCHES[name](args)
+    except (OSError, UserError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_ucf101(ucf101, tmp_path):
     (frames / "0.jpg").write_text("no picture")
     done = run(ucf101)
     assert done.returncode == 1
-    assert "bad: SlideUp/v_SlideUp_g01_c02: 0.jpg is not a readable JPEG" in done.stdout
+    assert "bad: SlideUp/v_SlideUp_g01_c02: frame 0.jpg is not a readable JPEG" in done.stdout
 
 
 def test_duplicates(ucf101):

@@ -155,6 +155,17 @@ def test_frames_are_exact_where_time_stamps_are_out_of_order(numbered, name):
         decode(numbered[name], [count])
 
 
+def test_a_header_of_too_many_frames_does_not_end_the_process(numbered, tmp_path):
+    content = bytearray(numbered["keys.avi"].read_bytes())
+    length = content.index(b"vids") + 32  # of the stream, in frames
+    content[length : length + 4] = b"\xff" * 4
+    (tmp_path / "endless.avi").write_bytes(content)
+    code = "import sys; from shared_utils import video; print(video.probe(sys.argv[1]))"
+    command = [sys.executable, "-c", code, tmp_path / "endless.avi"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"({FRAMES}, 32, 96)\n"), done.stderr
+
+
 def test_frames_that_become_all_the_same_are_not_decoded_twice(numbered, monkeypatch):
     monkeypatch.setattr(video, "_read_ffmpeg", None)
     kept = []
@@ -291,7 +302,7 @@ def test_bad_jpeg_frames(numbered, tmp_path):
         (folder / "000000.jpg").write_bytes(whole)
         (folder / "000001.jpg").write_bytes(content)
         assert frame_numbers(decode(folder, [0, 0])).tolist() == [0, 0]
-        with pytest.raises(VideoError, match=f"{name}: 000001.jpg is not a readable JPEG"):
+        with pytest.raises(VideoError, match=f"{name}: frame 000001.jpg is not a readable JPEG"):
             decode(folder, [0, 1])
     cv2.imwrite(str(folder / "000001.jpg"), np.zeros((8, 8, 3), np.uint8))
     for each in (None, lambda frame: frame[:4, :4]):  # a resize makes them alike

@@ -24,7 +24,7 @@ def read_labels(path):
     labels = {}
     for line in read_lines(path):
         name, _, label = line.rpartition(" ")
-        if not name or not label.isdigit():
+        if not name or not label.isdecimal():
             raise UserError(f"{path}: {line!r} is not `<class> <id>`")
         labels[name] = int(label)
     return labels
