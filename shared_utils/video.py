@@ -104,7 +104,8 @@ def _read_decord(path, choose, each):
         keys = np.array(reader.get_key_indices())
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
         skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max())]
-        keys = keys[:0] if ordered and keys.size and _seeks_right(path, packets, count, keys) else keys
+        early = int((keys <= wanted.min()).sum()) if ordered else 0  # of which decord seeks to the last
+        keys = keys[early:] if early and _seeks_right(path, packets, count, keys[early - 1]) else keys
         if ordered and not keys.size and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy()
         for index in sorted({*wanted, *keys - 1, *keys} if ordered else {*wanted, count - 2, count - 1}):
@@ -127,17 +128,16 @@ def _read_decord(path, choose, each):
     return np.stack([frames[index] for index in wanted])
 
 
-def _seeks_right(path, packets, count, keys):
-    """Whether decord counts right behind `keys`: H.264 or MPEG-4 begins anew there (IDR, I-VOP), as many of
-    the `count` frames are shown before as are stored before, and the file is no MP4 in parts (mvex)."""
-    stamps = []
+def _seeks_right(path, packets, count, key):
+    """Whether decord counts right from frame `key` on: H.264 or MPEG-4 begins anew with it (IDR, I-VOP), as
+    many of the `count` frames are shown before it as are stored before, in no MP4 in parts (mvex)."""
+    stamps, anew = [], rb"\0\0\x01([\x05%Ee]|\xb6[\0-?])"
     while packets.grab():
-        if len(stamps) in keys and not re.search(rb"\0\0\x01([\x05%Ee]|\xb6[\0-?])",
-                                                 np.asarray(packets.retrieve()[1]).tobytes()):
+        if len(stamps) == key and not re.search(anew, np.asarray(packets.retrieve()[1]).tobytes()):
             return False
         stamps.append(packets.get(cv2.CAP_PROP_PTS))
     whole = len(stamps) == count and b"mvex" not in np.fromfile(path, np.uint8, 2**16).tobytes()
-    return whole and np.array_equal(np.sort(stamps)[keys], np.take(stamps, keys))
+    return whole and sorted(stamps)[key] == stamps[key]
 
 
 def _read_ffmpeg(path, choose, each):

@@ -129,7 +129,7 @@ def test_frames_are_exact_where_decord_seeks_to_others(numbered, name):
             np.testing.assert_array_equal(frame_numbers(clip), order)
 
 
-def test_of_ucf101s_videos_only_what_follows_a_key_frame_is_decoded(numbered, monkeypatch):
+def test_frames_before_a_key_frame_are_left_out_where_decord_counts_right(numbered, monkeypatch):
     skipped = []
 
     class Reader(video.decord.VideoReader):
@@ -139,7 +139,7 @@ def test_of_ucf101s_videos_only_what_follows_a_key_frame_is_decoded(numbered, mo
 
     monkeypatch.setattr(video.decord, "VideoReader", Reader)
     decode(numbered["keys.avi"], [20, 40], each=np.array)
-    assert skipped == [20, 19]
+    assert skipped[0] == 20 and max(skipped[1:]) < 7  # on the way on, a seek would cost more than it saves
     skipped.clear()
     decode(numbered["open.mp4"], [20, 40], each=np.array)
     assert len(skipped) > 2 and max(skipped) < 10  # not over a key frame, where decord would miscount
