@@ -112,7 +112,7 @@ class Run(Callback):
         return max(0, -(-(self.total_steps - self.step) // self.steps_per_epoch))
 
     def on_train_begin(self, run_context):
-        signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))  # a step ends first
+        signal.signal(signal.SIGTERM, lambda *_: self._leave(self.validating))  # a step ends first, 143
 
     def on_train_step_begin(self, run_context):
         self.step += 1

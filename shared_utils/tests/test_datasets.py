@@ -71,9 +71,10 @@ def test_lists_that_cannot_be_used(ucf):
     (lists / "testlist03.txt").write_text("\n \n")
     with pytest.raises(UserError, match=r"testlist03\.txt is empty"):
         datasets.ucf101(ucf, "test", "3")
-    (lists / "classInd.txt").write_text("Archery 1\n")
-    with pytest.raises(UserError, match="'Archery 1' is not `<number> <class>`"):
-        datasets.ucf101(ucf, "train")
+    for line in ("Archery 1", "\u00b2 Archery"):  # a digit, but no number
+        (lists / "classInd.txt").write_text(f"{line}\n", "utf-8")
+        with pytest.raises(UserError, match=f"'{line}' is not `<number> <class>`"):
+            datasets.ucf101(ucf, "train")
     for numbers in ("1 Archery\n3 YoYo\n", "1 Archery\n1 YoYo\n"):  # labels that the network has no score for
         (lists / "classInd.txt").write_text(numbers)
         with pytest.raises(UserError, match="must number its 2 classes from 1, each once"):

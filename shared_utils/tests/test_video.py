@@ -199,7 +199,7 @@ def test_frames_that_are_not_there(numbered, name, indices):
         decode(numbered[name], indices)
 
 
-def test_every_bad_file_ends_in_time_with_a_clip_or_a_reason(bad):
+def test_every_bad_file_ends_in_time_with_a_clip_or_a_reason(bad, capfd):
     for name, verdict in BAD_VIDEOS.items():
         begin, good = time.perf_counter(), None
         try:
@@ -211,6 +211,7 @@ def test_every_bad_file_ends_in_time_with_a_clip_or_a_reason(bad):
             with pytest.raises(VideoError):
                 probe(bad[name])
         assert time.perf_counter() - begin < 20, name
+        assert capfd.readouterr() == ("", "") or verdict != "bad", name  # the reason is the exception's
         assert good is {"bad": None, "good": True}.get(verdict, good) and good is not False, name
 
 

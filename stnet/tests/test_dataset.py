@@ -207,6 +207,9 @@ def test_pickles_of_another_size_or_label_are_not_kept_in_silence(kinetics, tmp_
     ):
         with pytest.raises(UserError, match=told):
             to_pickles(kinetics, tmp_path, "val", *flags)
+    (tmp_path / "labels.txt").write_text("slide up \u00b2\n", "utf-8")
+    with pytest.raises(UserError, match="'slide up \u00b2' is not `<class> <id>`"):
+        to_pickles(kinetics, tmp_path, "val", "--short_size=12", f"--labels={tmp_path}/labels.txt")
     (tmp_path / "labels.txt").write_text("slide up 0\nzoom in 2\n")  # a class between them is new
     with pytest.raises(UserError, match="labelled 1, the list says 2"):
         to_pickles(kinetics, tmp_path, "val", "--short_size=12", f"--labels={tmp_path}/labels.txt")
