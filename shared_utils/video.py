@@ -88,8 +88,8 @@ class _Refused(Exception):
 
 def _read_decord(path, choose, each):
     # Only forward, and over a key frame at once, to which decord would seek, where it _seeks_right. Of stamps
-    # that are not in order (an AVI with packed B-frames) any skip counts wrong if there is a second key frame,
-    # and the last two must differ: decord repeats the last one for those that the header has too many.
+    # out of order (an AVI with packed B-frames) any skip counts wrong if there is a second key frame, and the
+    # last two must differ: decord repeats the last one for those that the header has too many.
     try:
         name = os.fsencode(path.absolute()).decode()  # a file may be called pipe:0; OpenCV dies of no UTF-8
         packets = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
