@@ -7,7 +7,7 @@ MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 
-.PHONY: setup demo test lint contract smoke pack bench flops kill soak faults videos check-data
+.PHONY: setup demo test lint contract smoke pack bench flops kill soak ranks faults videos check-data
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -58,6 +58,10 @@ kill: videos
 # 5,000 clips through loader and training step: memory and open files must not grow.
 soak: videos
 	$(BIN)/python ci/soak.py $(or $(MODEL),arn) $(ARGS)
+
+# Clips a second of two ranks beside one process, toy training or ARGS="-- -c FILE.yaml --section.key=value ...".
+ranks: videos
+	$(BIN)/python ci/ranks.py $(or $(MODEL),arn) $(ARGS)
 
 # Training with a fifth of the videos broken, ffmpeg killed, a slow disk, a full /dev/shm: it ends and reports.
 faults: setup

@@ -4,14 +4,12 @@ network: a forward pass and a training step (also alone: forward, step) at the p
 DIR and --torch PYTHON the PyTorch peer runs in turn with ours, and the median ratio is printed, with both
 peaks of memory.
 loader: clips a second of the training loader beside bare decord. views: 10 x 3 views of a video, and how
-often it was decoded. memory: resident memory of a training run over 1,000 clips. ranks: training by one
-process and by two ranks with half the batch each, in turn. loader, memory and ranks read the configuration's
-training set, or --data in its place.
+often it was decoded. memory: resident memory of a training run over 1,000 clips. loader and memory read the
+configuration's training set, or --data in its place.
 """
 
 import argparse
 import collections
-import json
 import os
 import re
 import resource
@@ -207,43 +205,8 @@ def bench_memory(args, config):
     print(f"peak {peak:.0f} MiB, slope after the first 100 clips {slope:+.0f} MiB in 1,000 clips")
 
 
-def bench_ranks(args, config):
-    """Clips a second of one process and of two ranks with half its batch, by the scripts."""
-    data, ratios = config.data_loader.train.dataset, []
-    for _ in range(args.rounds):
-        one, two = (_clips_per_second(args.config, data, ranks) for ranks in (1, 2))
-        ratios.append(two / one)
-        print(f"one process {one:.1f} clips/s, two ranks {two:.1f}: {two / one:.2f}", flush=True)
-    print(f"two ranks / one process: median {statistics.median(ratios):.2f} of {args.rounds}")
-
-
-def _clips_per_second(config, data, ranks):
-    """Of the second epoch, of a packed copy of the model."""
-    root = Path(__file__).resolve().parents[1]
-    sys.path.insert(0, str(root))
-    from ci.pack import pack
-
-    changes = {
-        "base": str(config),  # of the copy
-        "train": {"epochs": 2, "eval_epochs": 0, "log_steps": 0, "ckpt_path": "train/ckpt"},
-        "data_loader": {"train": {"dataset": {"batch_size": data.batch_size // ranks}}},
-    }
-    changes["data_loader"]["train"]["dataset"]["path"] = str(Path(data.path).resolve())
-    script = ["run_standalone_train.sh"] if ranks == 1 else ["run_distribute_train.sh", str(ranks), "0,1"]
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pack(root, MODEL, Path(folder))
-        (copy / "ranks.yaml").write_text(json.dumps(changes))
-        command = ["bash", f"{copy}/scripts/{script[0]}", *script[1:], f"{copy}/ranks.yaml"]
-        environment = {**os.environ, "PYTHON": sys.executable}
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"error: {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-        rows = map(json.loads, (copy / f"train/ckpt/{MODEL}-log/metrics.jsonl").read_text().splitlines())
-        return [row["clips_per_second"] for row in rows if "loss" in row][-1]
-
-
 BENCHES = {"network": bench_network, "forward": bench_forward, "step": bench_step, "loader": bench_loader,
-           "views": bench_views, "memory": bench_memory, "ranks": bench_ranks}
+           "views": bench_views, "memory": bench_memory}
 
 
 def main():
@@ -259,11 +222,10 @@ def main():
         "--config", default="default_config.yaml", help="of the network, the clips and the data"
     )
     parser.add_argument("--graphs", help="folder that keeps the compiled training step")
-    parser.add_argument("--data", help="data set of loader, memory and ranks, instead of the configuration's")
+    parser.add_argument("--data", help="data set of loader and memory, instead of the configuration's")
     parser.add_argument("--video", type=Path, help="of views")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    ms.set_context(mode=ms.GRAPH_MODE)
     if unknown := set(args.what) - set(BENCHES):
         parser.error(f"{min(unknown)} is none of {', '.join(BENCHES)}")
     if "views" in args.what and not args.video:
@@ -271,6 +233,7 @@ def main():
     flags = [f"--data_loader.train.dataset.path={args.data}"] if args.data else []
     try:
         config = load(["-c", args.config, *flags], Path("default_config.yaml"))
+        device.start(config)
         for name in args.what:
             print(f"-- {name}", flush=True)
             BENCHES[name](args, config)

@@ -1,4 +1,4 @@
-"""kill and soak: they see a run that resumes wrongly, and one that leaks."""
+"""kill, soak and ranks: they see a run that resumes wrongly, one that leaks, and as many clips a step."""
 
 import json
 
@@ -6,8 +6,8 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ci import kill, soak
-from shared_utils import checkpoint
+from ci import kill, ranks, soak
+from shared_utils import checkpoint, config
 
 
 def run(folder, step=3, weight=1.0, loss=0.5):
@@ -48,3 +48,29 @@ def test_training_that_fails_is_told():
         kill.train("stnet", "unused", ["-c", "toy_config.yaml", "--dataset_path=gone"])
     with pytest.raises(ValueError, match="no kinetics400 data set at gone"):
         soak.soak("stnet", 10, ["-c", "toy_config.yaml", "--dataset_path=gone"])
+
+
+@pytest.mark.parametrize(
+    "model, batch", [("r2plus1d", "data_loader.train.dataset.batch_size"), ("stnet", "batch_size")]
+)
+def test_two_ranks_halve_the_batch_and_train_what_one_process_trains(tmp_path, monkeypatch, model, batch):
+    monkeypatch.chdir(tmp_path)
+    read = {}
+    for count in (1, 2):
+        path = tmp_path / f"{count}.yaml"
+        path.write_text(json.dumps(ranks.settings(model, ["-c", "toy_config.yaml"], 3, count)))
+        tree = config.load(["-c", str(path)], ranks.ROOT / model / "default_config.yaml")
+        flat = config._flat(tree.to_dict())
+        read[count] = {key: value for key, value in flat if not isinstance(value, dict)}
+    assert read[1].pop(batch) == 2 * read[2].pop(batch)
+    assert read[1] == read[2]
+    with pytest.raises(ValueError, match="a batch of 3 clips is not for 2 ranks"):
+        ranks.settings(model, ["-c", "toy_config.yaml", f"--{batch}=3"], 3, 2)
+
+
+def test_paths_of_the_configuration_hold_in_another_folder(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "train").mkdir()
+    tree = {"data": {"path": "./videos", "split": "train", "gone": "./gone"}, "size": 3}
+    data = {"path": str(tmp_path / "videos"), "split": "train", "gone": "./gone"}
+    assert ranks.absolute(tree, tmp_path) == {"data": data, "size": 3}
