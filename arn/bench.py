@@ -26,6 +26,7 @@ import psutil
 from mindspore import nn
 from mindspore.train import LambdaCallback, Model
 
+from shared_utils import device
 from shared_utils.config import UserError, load
 from src.dataset import Episodes, Videos, episode_dataset
 from src.dataset_preprocess import preprocess
@@ -189,12 +190,12 @@ def main():
     parser.add_argument("--class_split", default="", help="as in data_loader.train.dataset; else all classes")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    ms.set_context(mode=ms.GRAPH_MODE)
     if unknown := set(args.what) - set(benches):
         parser.error(f"{min(unknown)} is none of {', '.join(benches)}")
     if {"loader", "memory"} & set(args.what) and not args.data:
         parser.error("loader and memory need --data")
     try:
+        device.start(DEFAULTS)
         for name in args.what:
             print(f"-- {name}", flush=True)
             benches[name](args)

@@ -13,10 +13,9 @@ def learning_rates(section, steps_per_epoch, epochs, clips=0):
     if epochs < 1 or steps_per_epoch < 1:
         raise UserError(f"there is nothing to train in {epochs} epochs of {steps_per_epoch} steps")
     lr, low, last = section.lr, section.eta_min, section.max_epoch or epochs
-    shapes = {
-        "constant": lambda epoch: lr,
-        "step": lambda epoch: lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
-        "cosine_annealing": lambda epoch: low + (lr - low) / 2 * (1 + cos(pi * min(1, epoch / last)))}
+    shapes = {"constant": lambda epoch: lr,
+              "step": lambda epoch: lr * section.lr_gamma ** sum(epoch >= edge for edge in section.lr_epochs),
+              "cosine_annealing": lambda epoch: low + (lr - low) / 2 * (1 + cos(pi * min(1, epoch / last)))}
     if section.lr_scheduler not in shapes:
         raise UserError(f"lr_scheduler must be one of {', '.join(shapes)}, not {section.lr_scheduler}")
     warmup, shape = section.warmup_epochs * steps_per_epoch, shapes[section.lr_scheduler]

@@ -22,9 +22,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
+from shared_utils import device
 from shared_utils.clips import prefetch
 from shared_utils.config import UserError, load
 from shared_utils.datasets import video_files, video_id
+from src import settings
 from src.dataset import ClipReader
 from src.loss import CrossEntropySmooth
 from src.network import StNet
@@ -156,8 +158,8 @@ def main():
         parser.error(f"{min(unknown)} is none of {', '.join(BENCHES)}")
     if set(args.what) - {"network"} and not args.data:
         parser.error("loader and preprocess need --data")
-    ms.set_context(mode=ms.GRAPH_MODE)
     try:
+        device.start(settings.job(load([], DEFAULTS)))
         for name in args.what:
             print(f"-- {name}", flush=True)
             BENCHES[name](args)
