@@ -57,14 +57,17 @@ def soak(model, clips, flags):
         step = clips_of_a_step(model, load(flags, "default_config.yaml"))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         process = subprocess.Popen([sys.executable, "train.py", *flags], **pipes)
-        rows, lines, seen = [], [], 0
+        rows, lines, seen, least = [], [], 0, sys.maxsize
         try:
             for line in process.stdout:
                 lines = [*lines[-4:], line]
                 if line.startswith("epoch: ") and " step: " in line:
                     seen += step
+                    memory, files = held(process.pid)
+                    least = min(least, files)  # videos that are being read are open
                     if seen * SAMPLES >= clips * (len(rows) + 1):
-                        rows.append((seen, *held(process.pid)))
+                        rows.append((seen, memory, least))
+                        least = sys.maxsize
                         print("{:7d} clips {:8.1f} MiB {:4d} open files".format(*rows[-1]), flush=True)
                 if seen >= clips:
                     return rows
@@ -75,10 +78,7 @@ def soak(model, clips, flags):
 
 
 def slope(rows):
-    """(MiB a thousand clips, files left over) over the second half of the rows.
-
-    Videos that are being read are open: the least of a quarter is what counts.
-    """
+    """(MiB a thousand clips, files left over) over the second half of the rows."""
     clips, memory, files = np.array(rows[len(rows) // 2 :]).T
     third, last = np.array_split(files, 2)
     return 1000 * np.polyfit(clips, memory, 1)[0], int(last.min() - third.min())
