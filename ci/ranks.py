@@ -85,9 +85,10 @@ def main():
             one, two = (clips_per_second(args.model, tree, ranks) for ranks, tree in trees.items())
             ratios.append(two / one)
             print(f"one process {one:.1f} clips/s, two ranks {two:.1f}: {two / one:.2f}", flush=True)
+        median = statistics.median(ratios)
     except (OSError, UserError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"{args.model}: two ranks / one process: median {statistics.median(ratios):.2f} of {args.rounds}")
+    print(f"{args.model}: two ranks / one process: median {median:.2f} of {args.rounds}")
 
 
 if __name__ == "__main__":
