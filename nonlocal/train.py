@@ -10,6 +10,7 @@ from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
 from src.evaluation import top1
 from src.step import Skipped, TrainStep, freeze_norm, mixed_precision
+from src.sync_norm import synchronise_norms
 
 
 def main(config):
@@ -29,6 +30,8 @@ def main(config):
     if section.freeze_norm:
         freeze_norm(network)
     mixed_precision(network, section.amp_level)
+    if section.sync_norm and ranks > 1:
+        synchronise_norms(network, ranks)
 
     rates = optim.learning_rates(config.learning_rate, data.steps, section.epochs, data.clips * ranks)
     optimizer = optim.optimizer(config.optimizer, network.trainable_params(), rates)

@@ -11,6 +11,7 @@ from src.evaluation import top1
 from src.inflate import load_resnet
 from src.loss import CrossEntropySmooth
 from src.modelarts import online
+from src.sync_norm import synchronise_norms
 
 
 @online
@@ -19,6 +20,8 @@ def main(config):
     data = TrainingClips(config, rank, ranks)
 
     network = settings.build(config)
+    if config.sync_norm and ranks > 1:
+        synchronise_norms(network, ranks)
     section = settings.training(config)
     section.resume = begin(network, config, data.labels)
 

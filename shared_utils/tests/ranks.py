@@ -86,13 +86,16 @@ def results(copy, name="eval/results.json"):
     return json.loads((copy / name).read_text())
 
 
-def learn_as_one(model, tiny, folder, port):
+def learn_as_one(model, tiny, folder, port, norms="freeze_norm"):
     """Two ranks with half the batch learn what one learns; the copy in which two did.
 
-    `tiny`: the path of the tiny YAML; norms are frozen, since a rank's statistics are its own.
+    `tiny`: the path of the tiny YAML; norms are frozen, else a rank's statistics are its own. With
+    norms="sync_norm" the statistics are all that is learnt: 4 clips magnify what is rounded otherwise.
     """
     tree = yaml.safe_load(tiny.read_text())
-    tree["train"].update(freeze_norm=True, ckpt_path="output")
+    tree["train"].update({norms: True, "ckpt_path": "output"})
+    if norms == "sync_norm":
+        tree.setdefault("learning_rate", {})["lr"] = 0.0
     tree["eval"]["output_dir"] = "eval"
     one = copy_of(model, folder / "one", tree)
     status, alone = call(one, "run_standalone_train.sh", "tiny.yaml", port=port)
