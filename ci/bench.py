@@ -146,11 +146,12 @@ def bench_loader(args, config):
     bare = count / (time.perf_counter() - start)
 
     # One epoch: between two the threads begin anew, which a data set of a few videos would make the most of.
-    samples = Samples(data.sample, count + 20, count + 20, args.workers, seed=config.seed)
-    for number, _ in enumerate(samples.dataset(["clip", "label"]).create_tuple_iterator(output_numpy=True)):
-        if number == 19:
+    warm, steps = (-(-clips // data.clips) for clips in (20, 420))
+    samples = Samples(data.sample, steps * data.clips, steps, args.workers, data.clips, seed=config.seed)
+    for step, _ in enumerate(samples.dataset(["clip", "label"]).create_tuple_iterator(num_epochs=1), 1):
+        if step == warm:
             start = time.perf_counter()
-    loader = count / (time.perf_counter() - start)
+    loader = (steps - warm) * data.clips / (time.perf_counter() - start)
     print(
         f"{args.workers} workers, {frames} frames: decord {bare:.1f}, loader {loader:.1f} clips/s, "
         f"loader / decord {loader / bare:.2f}"

@@ -151,5 +151,6 @@ class Episodes:
 
 def episode_dataset(episodes, workers, steps_per_epoch, first_step=0, rank=0, ranks=1):
     """(mindspore.dataset of training episodes, its Samples): step s of a rank is episode s * ranks + rank."""
-    samples = Samples(episodes, steps_per_epoch * ranks, steps_per_epoch, workers, 1, first_step, rank, ranks)
+    count = steps_per_epoch * ranks
+    samples = Samples(episodes, count, steps_per_epoch, workers, None, first_step, rank, ranks)
     return samples.dataset(episodes.columns), samples

@@ -72,7 +72,7 @@ class TrainingClips(LabelledVideos):
         seed = self.seed if self.reader.dataset.shuffle else None
         samples = Samples(self.sample, len(self.videos), self.steps, self.reader.workers, self.clips,
                           first_step, self.rank, self.ranks, seed)
-        return samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True), samples
+        return samples.dataset(["clip", "label"]), samples
 
     def sample(self, number):
         """(clip (3, T, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).

@@ -106,3 +106,18 @@ def test_an_epoch_has_every_sample_once_for_any_ranks_and_from_any_step():
     assert (alone[:3] % 13 != alone[3:] % 13).any()
     np.testing.assert_array_equal(np.concatenate(list(samples(0, 2, 2)), 1), alone)  # two ranks, halves
     np.testing.assert_array_equal(samples(2, 1, 4)[0][:4], alone[2:])  # resumed within an epoch
+
+
+def test_a_step_is_its_samples_stacked_or_one_sample_as_it_is():
+    def read(number):
+        return np.full((2, 3), number, np.float32), np.int32(number)
+
+    for batch, steps, shape in ((None, 7, ()), (1, 7, (1,)), (3, 2, (3,))):
+        rows = clips.Samples(read, 7, steps, 2, batch).dataset(["clip", "label"])
+        assert rows.get_dataset_size() == steps
+        kept = [*rows.create_tuple_iterator(num_epochs=1, output_numpy=True)]
+        numbers = np.arange(steps * (batch or 1), dtype=np.int32).reshape(steps, *shape)
+        np.testing.assert_array_equal([label for _, label in kept], numbers)
+        clip = np.broadcast_to(numbers[..., None, None], (*numbers.shape, 2, 3)).astype(np.float32)
+        np.testing.assert_array_equal([clip for clip, _ in kept], clip)
+        assert {(clip.dtype.name, label.dtype.name) for clip, label in kept} == {("float32", "int32")}

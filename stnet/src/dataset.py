@@ -219,7 +219,7 @@ class TrainingClips(LabelledVideos):
             self.ranks,
             self.seed,
         )
-        rows = samples.dataset(["clip", "label"]).batch(self.clips, drop_remainder=True)
+        rows = samples.dataset(["clip", "label"])
         if sink:
             rows.output_shapes(), rows.output_types()
             samples.position = first_step
