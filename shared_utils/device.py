@@ -19,8 +19,6 @@ CUDA_PLUGIN = Path(ms.__file__).with_name("lib") / "plugin/libmindspore_gpu.so.1
 
 def start(config):
     """(rank, ranks): sets execution mode, device and seeds, and joins the other ranks. Raises UserError."""
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not on macOS
-        libc.mallopt(-8, 1)  # M_ARENA_MAX: heaps of each thread grew by 40 MiB in 5,000 clips
     with explain(ValueError, "context.mode or seed"):
         ms.set_context(mode=config.context.mode)
         ms.set_seed(config.seed)  # numpy's too
