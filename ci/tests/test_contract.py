@@ -144,6 +144,11 @@ def test_copies_that_models_keep_are_the_same(tree):
     assert "differs" not in told(tree)
     (tree / "r2plus1d/src/views.py").write_text("x = 2\n")
     assert told(tree) == "r2plus1d/src/views.py:1: differs from i3d/src/views.py"
+    (tree / "r2plus1d/src/views.py").write_text("x = 1\n")
+    (tree / "stnet/src").mkdir(parents=True)
+    for model, text in (("i3d", "x = 1\n"), ("stnet", "x = 2\n")):
+        (tree / model / "src/sync_norm.py").write_text(text)
+    assert told(tree) == "stnet/src/sync_norm.py:1: differs from i3d/src/sync_norm.py"
 
 
 def test_git_decides_what_belongs_to_the_repository(tree):
