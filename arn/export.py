@@ -23,6 +23,7 @@ def main(config):
     check_positive({"export.query": section.query})
     network = ARN(**config.model)
     load_weights(network, section.pretrained_model)
+    network.relation.layer1.convolve_and_pool = None  # its uneven padding gets into ONNX wrongly
     rng = np.random.default_rng(config.seed)
     clips = [
         exporting.smooth_clips(rng, count, section.input_shape)
