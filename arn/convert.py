@@ -6,11 +6,12 @@ Both have spatial attention alone, added to 1: use the result with -c authors_co
 """
 
 import argparse
-import pickle
+import re
 import sys
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 
 from shared_utils import checkpoint
 from shared_utils.config import UserError
@@ -100,19 +101,31 @@ def read_torch(path):
         raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {
-        name: tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+        state = state.get("state_dict", state)
+        return {
+            name: tensor.detach().float().numpy()
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+    except Exception as error:  # a damaged file can raise anything
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} is not a PyTorch state dict: {reason}") from None
+
+
+# What a checkpoint of MindSpore's trainer holds besides weights: an optimizer's and a run's state.
+STATE = re.compile(
+    r"(moments?\d*|accum|stat|vhat)\..*|beta\d_power|momentum|learning_rate|global_step|epoch_num|step_num|"
+    r"scale_sense|(current|last_overflow)_iterator_step"
+)
 
 
 def read_mindspore(path):
-    """{key: array} of a MindSpore checkpoint."""
-    return {name: tensor.asnumpy() for name, tensor in checkpoint.load(path)[0].items()}
+    """{key: array} of the weights in a MindSpore checkpoint. Raises UserError."""
+    return {
+        name: tensor.asnumpy()
+        for name, tensor in checkpoint.load(path)[0].items()
+        if isinstance(tensor, ms.Tensor) and not STATE.fullmatch(name)
+    }
 
 
 def main(argv):
@@ -124,6 +137,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.suffix != ".ckpt":
+        raise UserError(f"DEST must end in .ckpt: {args.dest}")
     if args.dest.resolve() == args.source.resolve():
         raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys = {"authors": (read_torch, authors_keys), "zjut": (read_mindspore, zjut_keys)}[args.layout]
@@ -133,6 +148,8 @@ def main(argv):
     for name, array in arrays.items():
         if parameters[name].shape != array.shape:
             raise UserError(f"{name} is {list(array.shape)} instead of {list(parameters[name].shape)}")
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is not finite")
         parameters[name].set_data(ms.Tensor(array, parameters[name].dtype))
     checkpoint.save(args.dest, parameters, {"weights": list(parameters)})
     write_label_map(args.dest, {})

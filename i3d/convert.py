@@ -16,7 +16,6 @@ The checkpoint is read back before it gets its name: it must give a seeded clip 
 """
 
 import argparse
-import pickle
 import sys
 import zipfile
 from fnmatch import fnmatchcase
@@ -122,14 +121,14 @@ def convert(tensors, keys):
     _refuse(faults)
     arrays = {}
     for ours, names in keys.items():
-        parts = [tensors[name] for name in names]
+        parts = [np.atleast_1d(tensors[name]) for name in names]
         if len({part.shape[1:] for part in parts}) > 1:
             faults.append(f"{', '.join(names)} are {', '.join(str(list(part.shape)) for part in parts)}")
         else:
             arrays[ours] = np.concatenate(parts)
     _refuse(faults)
-    if "classifier.weight" in arrays:  # a 1x1x1 convolution there
-        arrays["classifier.weight"] = arrays["classifier.weight"].reshape(len(arrays["classifier.bias"]), -1)
+    if (weight := arrays.get("classifier.weight")) is not None and weight.size:  # a 1x1x1 convolution there
+        arrays["classifier.weight"] = weight.reshape(len(weight), -1)
     return arrays
 
 
@@ -146,14 +145,15 @@ def read_torch(path):
         raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {
-        name: tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor) and not name.endswith(".num_batches_tracked")
-    }
+        state = state.get("state_dict", state)
+        return {
+            name: tensor.detach().float().numpy()
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor) and not name.endswith(".num_batches_tracked")
+        }
+    except Exception as error:  # a damaged file can raise anything
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} is not a PyTorch state dict: {reason}") from None
 
 
 def read_tensorflow(path):
@@ -170,7 +170,8 @@ def read_tensorflow(path):
 
 
 def fill(network, arrays):
-    """Set the network to the arrays; names that keep their start. Raises UserError for wrong shapes."""
+    """Set the network to the arrays; names that keep their start. Raises UserError for wrong shapes, and for
+    what is not finite."""
     parameters = network.parameters_dict()
     arrays = inflate_all(arrays, {name: parameter.shape for name, parameter in parameters.items()})
     _refuse(
@@ -178,6 +179,7 @@ def fill(network, arrays):
         for name, array in arrays.items()
         if array.shape != parameters[name].shape
     )
+    _refuse(f"{name} is not finite" for name, array in arrays.items() if not np.isfinite(array).all())
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array.astype(np.float32)))
     return [name for name in parameters if name not in arrays]
@@ -220,13 +222,15 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.suffix != ".ckpt":
+        raise UserError(f"DEST must end in .ckpt: {args.dest}")
     if args.dest.resolve() == args.source.resolve():
         raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys, others = LAYOUTS[args.layout]
     tensors = read(args.source)
     passed_over = [name for name in tensors if any(fnmatchcase(name, other) for other in others)]
     arrays = convert({name: tensors[name] for name in tensors if name not in passed_over}, keys())
-    classes = len(arrays["classifier.bias"]) if "classifier.bias" in arrays else 400
+    classes = max(1, len(arrays["classifier.bias"])) if "classifier.bias" in arrays else 400
     network = I3D(classes)
     initial = fill(network, arrays)
     logits = save_checked(args.dest, network)

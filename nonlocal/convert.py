@@ -7,7 +7,6 @@ in time are 1: use the result with --model.conv1_stride_t=1 --model.pool1_stride
 """
 
 import argparse
-import pickle
 import re
 import sys
 from pathlib import Path
@@ -81,19 +80,31 @@ def read_torch(path):
         raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {
-        name: tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+        state = state.get("state_dict", state)
+        return {
+            name: tensor.detach().float().numpy()
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+    except Exception as error:  # a damaged file can raise anything
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} is not a PyTorch state dict: {reason}") from None
+
+
+# What a checkpoint of MindSpore's trainer holds besides weights: an optimizer's and a run's state.
+STATE = re.compile(
+    r"(moments?\d*|accum|stat|vhat)\..*|beta\d_power|momentum|learning_rate|global_step|epoch_num|step_num|"
+    r"scale_sense|(current|last_overflow)_iterator_step"
+)
 
 
 def read_mindspore(path):
-    """{key: array} of a MindSpore checkpoint."""
-    return {name: tensor.asnumpy() for name, tensor in checkpoint.load(path)[0].items()}
+    """{key: array} of the weights in a MindSpore checkpoint. Raises UserError."""
+    return {
+        name: tensor.asnumpy()
+        for name, tensor in checkpoint.load(path)[0].items()
+        if isinstance(tensor, ms.Tensor) and not STATE.fullmatch(name)
+    }
 
 
 # What a layout is read by, its names, and arguments of the network that its weights were trained with.
@@ -113,14 +124,14 @@ def arguments(tensors, layout, mode):
         if found := re.match(r"backbone\.layer([1-4])\.(\d)\.non_local_block\.", name):
             blocks[int(found[1]) - 1].add(int(found[2]))
     classifier = tensors.get(source_name("classifier.bias", LAYOUTS[layout][1]))
-    classes = {} if classifier is None else {"num_classes": len(classifier)}
+    classes = {} if classifier is None else {"num_classes": max(classifier.size, 1)}
     return {"mode": mode, "blocks": [sorted(block) for block in blocks], **classes, **LAYOUTS[layout][2]}
 
 
 def convert(tensors, layout, shapes):
     """({our name: array}, our names that keep their initialisation) from {key: array} and {our name: shape}.
 
-    Raises UserError with every unexpected, missing and wrongly shaped tensor.
+    Raises UserError with every unexpected, missing, wrongly shaped and not finite tensor.
     """
     rules, inflated = LAYOUTS[layout][1], layout == "torchvision-resnet50"
     tensors = {name: array for name, array in tensors.items() if not name.endswith("num_batches_tracked")}
@@ -136,6 +147,7 @@ def convert(tensors, layout, shapes):
         for name, array in arrays.items()
         if array.shape != shapes[name]
     ]
+    faults += [f"{name} is not finite" for name, array in tensors.items() if not np.isfinite(array).all()]
     if faults:
         raise UserError(f"not this layout, {len(faults)} tensors differ: {'; '.join(faults[:20])}")
     return arrays, initial
@@ -175,6 +187,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.suffix != ".ckpt":
+        raise UserError(f"DEST must end in .ckpt: {args.dest}")
     if args.dest.resolve() == args.source.resolve():
         raise UserError(f"DEST is the source: {args.dest} would be lost")
     tensors = LAYOUTS[args.layout][0](args.source)

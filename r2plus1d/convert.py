@@ -25,9 +25,10 @@ TORCH_NORM = {
     "running_var": "moving_variance",
 }
 ZJUT_NORM = {f"bn2d.{name}": name for name in TORCH_NORM.values()}
-# What is no weight: torch's count of batches, and the optimizer's state in a checkpoint of MindSpore's.
-PASSED_OVER = re.compile(
-    r".*\.num_batches_tracked|moments\..*|momentum|learning_rate|global_step|epoch_num|step_num"
+# What a checkpoint of MindSpore's trainer holds besides weights: an optimizer's and a run's state.
+STATE = re.compile(
+    r"(moments?\d*|accum|stat|vhat)\..*|beta\d_power|momentum|learning_rate|global_step|epoch_num|step_num|"
+    r"scale_sense|(current|last_overflow)_iterator_step"
 )
 
 
@@ -101,9 +102,9 @@ def our_weight(array, shape):
 def convert(tensors, keys):
     """The network with the weights of {key: array}, its number of classes taken from them.
 
-    Raises UserError with every unexpected, missing and wrongly shaped tensor.
+    Raises UserError with every unexpected, missing, wrongly shaped and not finite tensor.
     """
-    tensors = {name: tensor for name, tensor in tensors.items() if not PASSED_OVER.fullmatch(name)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.endswith("num_batches_tracked")}
     ours = {keys.get(name, name): tensor for name, tensor in tensors.items()}
     classes = ours["classifier.bias"].size if "classifier.bias" in ours else 400
     network = R2Plus1D18(max(classes, 1))
@@ -116,6 +117,7 @@ def convert(tensors, keys):
         for name, shape in shapes.items()
         if name in tensors and tensors[name].shape != shape
     ]
+    faults += [f"{name} is not finite" for name, array in tensors.items() if not np.isfinite(array).all()]
     if faults:
         raise UserError(f"not this layout, {len(faults)} tensors differ: {'; '.join(faults[:20])}")
     for source, name in keys.items():
@@ -132,22 +134,23 @@ def read_torch(path):
         raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        return {
+            name: tensor.detach().float().numpy()
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor)
+        }
     except Exception as error:  # a damaged file can raise anything
-        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {
-        name: tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} is not a PyTorch state dict: {reason}") from None
 
 
 def read_mindspore(path):
-    """{key: array} of a MindSpore checkpoint."""
+    """{key: array} of the weights in a MindSpore checkpoint. Raises UserError."""
     return {
         name: tensor.asnumpy()
         for name, tensor in checkpoint.load(path)[0].items()
-        if isinstance(tensor, ms.Tensor)
+        if isinstance(tensor, ms.Tensor) and not STATE.fullmatch(name)
     }
 
 
@@ -181,6 +184,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.suffix != ".ckpt":
+        raise UserError(f"DEST must end in .ckpt: {args.dest}")
     if args.dest.resolve() == args.source.resolve():
         raise UserError(f"DEST is the source: {args.dest} would be lost")
     read, keys = LAYOUTS[args.layout]

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 
 from shared_utils.config import UserError, explain
 from shared_utils.metrics import atomic_write
@@ -23,7 +24,7 @@ def load(path):
     """({name: Parameter}, facts) of a checkpoint; no facts of one that `save` did not write. Raises UserError
     for a missing or damaged file."""
     if not Path(path).is_file():
-        raise UserError(f"no checkpoint at {path}")
+        raise UserError(f"no checkpoint {f'at {path}' if str(path) else 'is named'}")
     with explain(Exception, f"the checkpoint {path} cannot be read"), open(path, "rb") as file:
         file.seek(max(0, Path(path).stat().st_size - 64))
         tensors = ms.load_checkpoint(str(path), crc_check=b"crc_num" in file.read())
@@ -43,12 +44,13 @@ def load_weights(network, path, replace=()):
 
 def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this network"):
     """Give {name: Parameter} `wanted` the values of `tensors` of the file `path`, all or none. Raises
-    UserError with the first 40 missing, `unexpected` and wrongly shaped ones: the file is no such `kind`."""
+    UserError with the first 40 missing, `unexpected`, wrongly shaped or not finite ones: it is no `kind`."""
     faults = [f"missing {name}" for name in wanted if name not in tensors]
     faults += [f"unexpected {name}" for name in unexpected]
     faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
                for name, parameter in wanted.items()
                if name in tensors and tensors[name].shape != parameter.shape]
+    faults = faults or [f"{n} is not finite" for n in wanted if not np.isfinite(tensors[n].asnumpy()).all()]
     if faults:
         told = "; ".join(faults[:40] + ["..."] * (len(faults) > 40))
         raise UserError(f"{path} is no {kind}, {len(faults)} tensors differ: {told}")

@@ -7,7 +7,6 @@ temporal Xception block and classifier are left as they start.
 """
 
 import argparse
-import pickle
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from shared_utils import checkpoint
 from shared_utils.config import UserError
 from shared_utils.datasets import write_label_map
 from shared_utils.metrics import atomic_write
-from src.inflate import RESNET, checked, inflate, source_name
+from src.inflate import RESNET, STATE, checked, inflate, source_name
 from src.network import StNet
 
 TORCHVISION = (
@@ -53,19 +52,24 @@ def read_torch(path):
         raise UserError("a PyTorch file needs torch: requirements-convert.txt of the repository") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a PyTorch state dict: {str(error).splitlines()[0]}") from None
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {
-        name: tensor.detach().float().numpy()
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+        state = state.get("state_dict", state)
+        return {
+            name: tensor.detach().float().numpy()
+            for name, tensor in state.items()
+            if isinstance(tensor, torch.Tensor)
+        }
+    except Exception as error:  # a damaged file can raise anything
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} is not a PyTorch state dict: {reason}") from None
 
 
 def read_mindspore(path):
-    """{key: array} of a MindSpore checkpoint."""
-    return {name: tensor.asnumpy() for name, tensor in checkpoint.load(path)[0].items()}
+    """{key: array} of the weights in a MindSpore checkpoint. Raises UserError."""
+    return {
+        name: tensor.asnumpy()
+        for name, tensor in checkpoint.load(path)[0].items()
+        if isinstance(tensor, ms.Tensor) and not STATE.fullmatch(name)
+    }
 
 
 # What a layout is read by, and its names.
@@ -82,7 +86,7 @@ def arguments(tensors, layout, num_classes, frames):
         return {"num_classes": num_classes, "N": frames}
     told = {"same_pool": True}
     if (fc := tensors.get("fc.bias")) is not None:
-        told["num_classes"] = len(fc)
+        told["num_classes"] = max(fc.size, 1)
     if (conv1 := tensors.get("conv1.weight")) is not None and conv1.ndim == 4:
         told["N"] = conv1.shape[1] // 3
     if (dense := tensors.get("xception.att_conv.weight")) is not None and dense.ndim == 4:
@@ -137,6 +141,8 @@ def main(argv):
     args = parser.parse_args(argv)
     if not args.source.is_file():
         raise UserError(f"no file at {args.source}")
+    if args.dest.suffix != ".ckpt":
+        raise UserError(f"DEST must end in .ckpt: {args.dest}")
     if args.dest.resolve() == args.source.resolve():
         raise UserError(f"DEST is the source: {args.dest} would be lost")
     tensors = LAYOUTS[args.layout][0](args.source)

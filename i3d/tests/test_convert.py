@@ -172,8 +172,17 @@ def test_inflated_filters_answer_a_still_video_as_the_image():
         ),
         (
             lambda tensors: tensors.update({"logits.conv3d.bias": np.full(CLASSES, np.nan)}),
-            "logits that are not finite",
+            "classifier.bias is not finite",
         ),
+        (
+            lambda tensors: tensors.update({"Mixed_3b.b1b.bn.bias": np.full(128, np.inf)}),
+            "mixed3b.branch1.norm.bn2d.beta is not finite",
+        ),
+        (
+            lambda tensors: tensors.update({"logits.conv3d.bias": np.zeros(CLASSES + 1)}),
+            r"classifier.weight is .* instead of",
+        ),
+        (lambda tensors: tensors.update({"logits.conv3d.bias": np.float64(0)}), "classifier.weight is"),
     ],
 )
 def test_wrong_tensors_are_told(run, golden_tensors, tmp_path, spoil, told):

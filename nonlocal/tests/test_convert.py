@@ -137,9 +137,10 @@ def test_mmaction2_without_non_local_blocks(monkeypatch, capsys, tmp_path):
 
 def test_zjut_is_read_from_its_checkpoint(capsys, tmp_path):
     tensors = filled(zjut())
-    ms.save_checkpoint(
-        [{"name": n, "data": ms.Tensor(a)} for n, a in tensors.items()], str(tmp_path / "a.ckpt")
-    )
+    rows = [{"name": n, "data": ms.Tensor(a)} for n, a in tensors.items()]
+    names = ("accum.head.dense.bias", "stat.head.dense.bias", "momentum", "learning_rate", "global_step")
+    rows += [{"name": name, "data": ms.Tensor([0.0])} for name in names]  # of nn.SGD, as the port trains
+    ms.save_checkpoint(rows, str(tmp_path / "a.ckpt"), append_dict={"epoch_num": 3, "note": "a text"})
     convert.main([str(tmp_path / "a.ckpt"), str(tmp_path / "b.ckpt"), "--layout", "zjut"])
     written = checkpoint.load(tmp_path / "b.ckpt")[0]
     pairs = {
@@ -189,7 +190,8 @@ def test_resnet50_is_inflated(monkeypatch, capsys, tmp_path):
             {"cls_head.fc_cls.weight": np.zeros((8, 2048))},
             r"cls_head.fc_cls.weight is \[8, 2048\] instead of \[7, 2048\]",
         ),
-        ({"cls_head.fc_cls.bias": np.full(7, np.nan, np.float32)}, "does not give the logits"),
+        ({"cls_head.fc_cls.bias": np.full(7, np.nan, np.float32)}, "cls_head.fc_cls.bias is not finite"),
+        ({"cls_head.fc_cls.bias": np.float32(0)}, "cls_head.fc_cls.bias is "),
     ],
 )
 def test_what_is_wrong_is_told_and_nothing_is_left(monkeypatch, capsys, tmp_path, change, told):
@@ -199,6 +201,12 @@ def test_what_is_wrong_is_told_and_nothing_is_left(monkeypatch, capsys, tmp_path
         converted(monkeypatch, capsys, tmp_path, "mmaction2", tensors)
     assert (tmp_path / "dest.ckpt").read_bytes() == b"an earlier one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dest.ckpt", "dest.labels.json", "source"]
+
+
+def test_a_destination_of_another_name_is_refused(tmp_path):
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(UserError, match=r"DEST must end in \.ckpt: .*b\.pth"):
+        convert.main([str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), "--layout", "mmaction2"])
 
 
 def test_a_checkpoint_with_other_logits_is_not_kept(monkeypatch, tmp_path):

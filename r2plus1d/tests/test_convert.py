@@ -35,7 +35,8 @@ def write(path, tensors):
 
 
 def test_port_to_checkpoint(tensors, tmp_path, capsys):
-    state = {"moments.classifier.bias": np.zeros(CLASSES, np.float32), "global_step": np.zeros(1, np.int32)}
+    names = ("moments.classifier.bias", "accum.classifier.bias", "moment1.classifier.bias", "beta1_power")
+    state = {**{name: np.zeros(1, np.float32) for name in names}, "global_step": np.zeros(1, np.int32)}
     source, dest = write(tmp_path / "source.ckpt", {**tensors, **state}), tmp_path / "ours" / "dest.ckpt"
     dest.parent.mkdir()
     dest.with_suffix(".labels.json").write_text('{"of what was there": 0}')
@@ -72,9 +73,9 @@ def test_tensors_that_do_not_fit_are_told(tensors):
 
 def test_nothing_is_left_of_a_failure(tensors, tmp_path):
     (dest := tmp_path / "dest.ckpt").write_text("before")
-    broken = {**tensors, "classifier.bias": np.full(CLASSES, np.nan, np.float32)}
-    source = write(tmp_path / "source.ckpt", broken)
-    with pytest.raises(UserError, match="logits differ from the source's by nan"):
+    key = "layer2.0.conv12.conv1_1.features.0.weight"  # a rectifier makes 0 of a NaN: the logits are fine
+    source = write(tmp_path / "source.ckpt", {**tensors, key: np.full_like(tensors[key], np.nan)})
+    with pytest.raises(UserError, match=f"1 tensors differ: {key} is not finite"):
         convert.main([str(source), str(dest), "--layout", "zjut"])
     with pytest.raises(UserError, match="no file at"):
         convert.main([str(tmp_path / "none.ckpt"), str(dest), "--layout", "zjut"])

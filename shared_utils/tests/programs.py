@@ -107,8 +107,9 @@ def train_and_evaluate(execute, train, evaluate, tiny, *flags):
     return checkpoint.load(best)[0]
 
 
-def validation_of_other_classes_is_refused(execute, train, tiny, kinetics):
-    """Lists of one class each, not the same: their ids would both be 0."""
+def wrong_validation_is_refused(execute, train, tiny, kinetics):
+    """Before the first step: lists of one class each, not the same, whose ids would both be 0; views that
+    cannot be made."""
     header, *rows = (kinetics / "kinetics-400_train.csv").read_text().splitlines()
     flags = ["--model.num_classes=1", "--data_loader.eval.dataset.split=train"]
     for part, motion in zip(("train", "eval"), sorted({row.split(",")[0] for row in rows})):
@@ -118,6 +119,14 @@ def validation_of_other_classes_is_refused(execute, train, tiny, kinetics):
     status, _, error = execute(train, "-c", tiny, *flags)
     assert status == 1
     assert "validation videos differs from the data set's: class" in error and error.count("\n") == 1
+    told = {
+        "eval.num_crops=2": "eval.num_crops must be 1, 3 or 10, not 2",
+        "eval.batch_size=0": "num_clips and batch_size must be at least 1",
+        "data_loader.eval.map.operations=[]": "map.operations make clips",
+    }
+    for flag, line in told.items():
+        status, out, error = execute(train, "-c", tiny, f"--{flag}")
+        assert status == 1 and line in error and "loss is" not in out, (flag, error)
 
 
 def reads_pytorch_files(read, folder):
@@ -129,6 +138,12 @@ def reads_pytorch_files(read, folder):
         found = read(folder / "a.pth")
         assert {name: array.tolist() for name, array in found.items()} == {"a": [1.5, 1.5], "b": [0.0]}
         assert all(array.dtype == np.float32 for array in found.values())
-    (folder / "a.pth").write_bytes(b"no weights")
-    with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
-        read(folder / "a.pth")
+    whole = (folder / "a.pth").read_bytes()
+    others = ({"state_dict": [1]}, {"state_dict": None}, [1])
+    for content in (b"no weights", b"", whole[: len(whole) // 2], *others):
+        if isinstance(content, bytes):
+            (folder / "a.pth").write_bytes(content)
+        else:
+            torch.save(content, folder / "a.pth")
+        with pytest.raises(UserError, match=r"a\.pth is not a PyTorch state dict"):
+            read(folder / "a.pth")

@@ -19,8 +19,11 @@ RESNET = (
     (r"\.conv(\d)\.norm\.bn2d\.", r".bn\1."),
 )
 CLASSES = r"^(fc|end_point)\."  # ImageNet's 1,000
-# What a checkpoint may have besides: torch's counters, an optimizer's and a run's state.
-BESIDES = r"num_batches_tracked$|^moments?\d*\.|^(momentum|learning_rate|global_step|epoch_num|step_num)$"
+# What a checkpoint of MindSpore's trainer holds besides weights: an optimizer's and a run's state.
+STATE = re.compile(
+    r"(moments?\d*|accum|stat|vhat)\..*|beta\d_power|momentum|learning_rate|global_step|epoch_num|step_num|"
+    r"scale_sense|(current|last_overflow)_iterator_step"
+)
 
 
 def source_name(name, rules):
@@ -58,7 +61,7 @@ def inflate(tensors, shapes, rules=RESNET):
 def checked(arrays, sources, tensors, shapes):
     """{our name: array} of `arrays` as 3D kernels, each of its shape and each of `tensors` used.
 
-    Raises UserError with every unexpected, missing and wrongly shaped tensor.
+    Raises UserError with every unexpected, missing, wrongly shaped and not finite tensor.
     """
     arrays = {
         name: array[:, :, None] if (array.ndim, len(shapes[name])) == (4, 5) else array
@@ -67,13 +70,16 @@ def checked(arrays, sources, tensors, shapes):
     faults = [
         f"unexpected {key}"
         for key in sorted(tensors.keys() - set(sources.values()))
-        if not re.search(BESIDES, key)
+        if not (key.endswith("num_batches_tracked") or STATE.fullmatch(key))
     ]
     faults += [f"missing {source}" for source in sources.values() if source not in tensors]
     faults += [
         f"{sources[name]} is {list(array.shape)} instead of {list(shapes[name])}"
         for name, array in arrays.items()
         if array.shape != tuple(shapes[name])
+    ]
+    faults += [
+        f"{sources[name]} is not finite" for name, array in arrays.items() if not np.isfinite(array).all()
     ]
     if faults:
         raise UserError(f"not this layout, {len(faults)} tensors differ: {'; '.join(faults[:20])}")
@@ -92,7 +98,8 @@ def load_resnet(network, path):
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     with explain(UserError, path):
-        arrays, initial = inflate({name: tensor.asnumpy() for name, tensor in tensors.items()}, shapes)
+        found = {name: tensor.asnumpy() for name, tensor in tensors.items() if isinstance(tensor, ms.Tensor)}
+        arrays, initial = inflate(found, shapes)
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array, ms.float32))
     print(f"{len(arrays)} tensors from {path}; {len(initial)} as initialised: temporal blocks and classifier")

@@ -137,11 +137,17 @@ def test_every_fault_is_told_and_leaves_the_earlier_file(tmp_path):
     del tensors["temp1.conv1.bias"]
     tensors["extra"] = np.zeros(1, np.float32)
     tensors["fc.weight"] = tensors["fc.weight"][:, :5]
+    tensors["bn1.beta"][3] = np.nan
     save(tmp_path / "port.ckpt", tensors)
     (tmp_path / "ours.ckpt").write_bytes(b"an earlier one")
     with pytest.raises(UserError) as told:
         convert.main([str(tmp_path / "port.ckpt"), str(tmp_path / "ours.ckpt"), "--layout", "mindspore-ai"])
-    for fault in ("unexpected extra", "missing temp1.conv1.bias", "fc.weight is [7, 5] instead of [7, 1024]"):
+    for fault in (
+        "unexpected extra",
+        "missing temp1.conv1.bias",
+        "fc.weight is [7, 5] instead of [7, 1024]",
+        "bn1.beta is not finite",
+    ):
         assert fault in str(told.value)
     assert (tmp_path / "ours.ckpt").read_bytes() == b"an earlier one"
 
