@@ -1,5 +1,7 @@
 """Train StNet: python train.py -c FILE.yaml [--key=value ...]."""
 
+from functools import partial
+
 from mindspore.train import Model
 
 from shared_utils import checkpoint, device, optim, training
@@ -14,7 +16,7 @@ from src.modelarts import online
 from src.sync_norm import synchronise_norms
 
 
-@online
+@partial(online, trains=True)
 def main(config):
     rank, ranks = device.start(settings.job(config))
     data = TrainingClips(config, rank, ranks)
@@ -31,6 +33,8 @@ def main(config):
 
     unseen = None
     if config.run_eval:
+        if config.eval_batch_size < 1:
+            raise UserError(f"eval_batch_size must be at least 1, not {config.eval_batch_size}")
         unseen = LabelledVideos(config, "val")
         check_labels("the label map of the validation videos", unseen.labels, data.labels)
         if both := {video.path for video in unseen.videos} & {video.path for video in data.videos}:

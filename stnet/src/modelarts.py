@@ -31,7 +31,7 @@ CONNECTIONS = 8  # files that are copied at a time
 RECORD = ".copied_from"  # of a copied folder: its address, and "whole" once all of it is there
 
 
-def online(main):
+def online(main, trains=False):
     """The program `main(config)`, as a job on a node of its own where `run_online` says so.
 
     What is under train_url is fetched as well where resume is auto, so that a job started again goes on. What
@@ -43,7 +43,7 @@ def online(main):
         if not config.run_online:
             main(config)
             return
-        arrive(config)
+        arrive(config, trains)
         try:
             main(config)
         except BaseException:
@@ -58,13 +58,21 @@ def online(main):
     return job
 
 
-def arrive(config):
-    """Copy in what the job needs, and point the configuration's paths at it. Raises UserError."""
+def arrive(config, trains=False):
+    """Copy in what the job needs, and point the configuration's paths at it.
+
+    Raises UserError, also where a job that `trains` from the start would mix with a run under train_url.
+    """
     needed = ["train_url", "output_path"]
     needed += ["local_data_url"] if config.data_url else []
     needed += ["load_path"] if config.pre_url else []
     if missing := [key for key in needed if not config[key]]:
         raise UserError(f"run_online needs a value of {' and '.join(missing)}")
+    anew = trains and config.resume != "auto"
+    if anew and any(name.startswith("stnet") for name in names(config.train_url)):
+        raise UserError(
+            f"{config.train_url} holds a run already: go on with it by resume=auto, or name another train_url"
+        )
     if config.data_url:
         copy_in(config.data_url, config.local_data_url)
         if Path(config.local_data_url).resolve() not in Path(config.dataset_path).resolve().parents:
@@ -73,7 +81,7 @@ def arrive(config):
         copy_in(config.pre_url, config.load_path)
     output = writable_folder(config.output_path)
     copied = not any(output.iterdir()) or (output / RECORD).exists()  # otherwise it has results of its own
-    if config.resume == "auto" and copied and exists(config.train_url):
+    if config.resume == "auto" and copied and names(config.train_url):
         copy_in(config.train_url, output)
     config.pre_res50 = config.pre_res50_art_load_path or config.pre_res50
     config.resume = config.best_acc_art_load_path or config.resume
@@ -96,7 +104,7 @@ def copy_in(url, folder):
         record.seek(0)
         source, _, state = record.read().partition("\n")
         if not source and any(path.name != RECORD for path in folder.iterdir()):
-            (folder / RECORD).unlink()
+            (folder / RECORD).unlink(missing_ok=True)
             raise UserError(f"{folder} is not empty: name a folder of its own for the copy of {url}")
         if source not in ("", url):
             raise UserError(f"{folder} holds a copy of {source}: name another folder for that of {url}")
@@ -181,19 +189,22 @@ def told(doing):
         raise UserError(f"{doing}: {reason[0]}") from None
 
 
-def exists(url):
-    """Is there anything at `url`? Raises UserError where the bucket cannot be reached."""
+def names(url):
+    """Names of the files and folders right under `url`. Raises UserError where it cannot be reached."""
     with told(f"cannot look at {url}"):
         if moxing := mox():
-            return moxing.file.exists(url)
+            return moxing.file.list_directory(url) if moxing.file.exists(url) else []
         files, root = bucket(url)
-        return bool(files.find(root))
+        return sorted({posixpath.relpath(name, root).split("/")[0] for name in files.find(root)})
 
 
 def download(url, folder):
     """Copy the file at `url`, or all files under it, into `folder`; what is there whole already stays."""
     if moxing := mox():
-        moxing.file.copy_parallel(url, str(folder))
+        if moxing.file.is_directory(url):  # copy_parallel copies nothing else
+            moxing.file.copy_parallel(url, str(folder))
+        else:
+            moxing.file.copy(url, str(folder / posixpath.basename(url)))
         return
     files, root = bucket(url)
     found = {name: facts["size"] for name, facts in files.find(root, detail=True).items()}

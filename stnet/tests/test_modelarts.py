@@ -72,7 +72,12 @@ def test_a_job_trains_from_the_bucket_and_leaves_its_results_there(execute, job,
     assert status == 0 and "2 archives unpacked" in told, error
     (state,) = [name for name in s3.find("zoo/results") if name.endswith(".ckpt")]
     assert not list((tmp_path / "node").rglob("*.zip"))
-    # another node goes on where the first one stopped
+    # on another node a run from the start would mix with it
+    before = {name: s3.checksum(name) for name in s3.find("zoo/results")}
+    status, _, error = execute(train, *job, f"--output_path={tmp_path}/new/output", "--seed=5")
+    assert status == 1 and "obs://zoo/results holds a run already: go on with it by resume=auto" in error
+    assert before == {name: s3.checksum(name) for name in s3.find("zoo/results")}
+    # with resume=auto it goes on where the first one stopped
     again = [f"--local_data_url={tmp_path}/two/data", f"--output_path={tmp_path}/two/output"]
     status, told, error = execute(train, *job, *again, "--resume=auto", "--num_epochs=2")
     assert status == 0 and "resumed from" in told and "epoch: 2 step: 1, loss" in told, error
@@ -85,13 +90,14 @@ def test_a_job_trains_from_the_bucket_and_leaves_its_results_there(execute, job,
     assert "zoo/results/eval/results.json" in s3.find("zoo/results")
 
 
-def test_a_failed_job_leaves_its_results_in_the_bucket_too(execute, job, s3):
+def test_a_failed_job_leaves_its_results_in_the_bucket_too(execute, job, s3, tmp_path):
     flags = ["--num_epochs=2", "--lr_decay_rate=1", "--gamma=1e30"]  # the second epoch diverges
     status, _, error = execute(train, *job, *flags)
     assert status == 1 and error.strip().splitlines()[-1].startswith("error: the loss is"), error
     assert any(name.endswith(".ckpt") for name in s3.find("zoo/results"))
     # where the bucket cannot be written either, both are told, and the results stay on the node
-    status, _, error = execute(train, *job, *flags, "--train_url=s3://nowhere/results")
+    (tmp_path / "file").touch()
+    status, _, error = execute(train, *job, *flags, f"--train_url={tmp_path}/file/results")
     assert status == 1 and "they are in" in error
     assert error.strip().splitlines()[-1].startswith("error: the loss is")
 
@@ -205,6 +211,9 @@ def test_moxing_copies_where_it_is_installed(tmp_path, monkeypatch):
         "import os, shutil\n"
         "def place(url): return url.replace('obs://', os.environ['OBS'] + '/')\n"
         "def exists(url): return os.path.exists(place(url))\n"
+        "def is_directory(url): return os.path.isdir(place(url))\n"
+        "def list_directory(url): return os.listdir(place(url))\n"
+        "def copy(one, other): shutil.copy(place(one), place(other))\n"
         "def copy_parallel(one, other): shutil.copytree(place(one), place(other), dirs_exist_ok=True)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -214,4 +223,6 @@ def test_moxing_copies_where_it_is_installed(tmp_path, monkeypatch):
     modelarts.copy_in("obs://data", tmp_path / "node")
     modelarts.copy_out(tmp_path / "node", "obs://results")
     assert [path.name for path in (tmp_path / "obs/results").glob("[!.]*")] == ["fine"]
-    assert modelarts.exists("obs://results") and not modelarts.exists("obs://gone")
+    assert "fine" in modelarts.names("obs://results") and not modelarts.names("obs://gone")
+    modelarts.copy_in("obs://results/fine", tmp_path / "one")
+    assert (tmp_path / "one/fine").read_bytes() == b"evil"
