@@ -135,7 +135,7 @@ class ClipReader:
 
 
 def listed(config, split):
-    """([datasets.Video], names not on disk, {class: id}) of a split of the data set. Raises UserError.
+    """([datasets.Video], names not on disk, {class: id}, list) of a split of the data set. Raises UserError.
 
     Splits are those of the data set, and of ucf101 also `val`, see `val_groups`.
     """
@@ -146,20 +146,20 @@ def listed(config, split):
             f"no {config.dataset_type} data set at {config.dataset_path}: name yours by --dataset_path=...; "
             "UCF101 is at https://www.crcv.ucf.edu/data/UCF101.php, ci/synthetic_videos.py makes others"
         )
-    root, own = Path(config.dataset_path), {"train": config.local_train_list, "val": config.local_val_list}
     held_out = config.dataset_type == "ucf101" and config.val_groups > 0 and not config.local_val_list
     source = "train" if held_out and split == "val" else split
-    chosen = own.get(source) or config.dataset_list
-    suffixes = (".pkl",) if any((root / split).glob("*.pkl")) else SUFFIXES
+    own = config.local_train_list if source == "train" else config.local_val_list
+    kind, chosen = TYPES[config.dataset_type], own or config.dataset_list
     videos, missing, labels = datasets.labelled(
-        root, TYPES[config.dataset_type], source, config.class_num, chosen, suffixes
+        config.dataset_path, kind, source, config.class_num, chosen, (*SUFFIXES, ".pkl")
     )
     if held_out and split in ("train", "val"):
         unseen = validation_groups(videos, config.val_groups)
         videos = [video for video in videos if (group(video) in unseen) == (split == "val")]
         if not videos:
             raise UserError(f"val_groups {config.val_groups} leaves no video for {split}")
-    return videos, missing, labels
+    official = {"ucf101": f"{source}list{chosen:0>2}.txt", "kinetics400": f"kinetics-400_{source}.csv"}
+    return videos, missing, labels, own or official[config.dataset_type]
 
 
 def group(video):
@@ -178,12 +178,12 @@ def validation_groups(videos, count):
 
 class LabelledVideos:
     """The videos of a split: videos: [datasets.Video]; labels: {class: id}; names: class names by id; reader:
-    their ClipReader; bad: their BadVideos."""
+    their ClipReader; bad: their BadVideos; list: the file that names them."""
 
     def __init__(self, config, split, training=False):
         """Raises UserError."""
         self.reader = ClipReader(config, training)
-        self.videos, missing, self.labels = listed(config, split)
+        self.videos, missing, self.labels, self.list = listed(config, split)
         self.names = sorted(self.labels, key=self.labels.get)
         self.bad = BadVideos(config.max_bad_videos, missing)
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,10 @@ def test_pickles_go_on_where_they_stopped(kinetics, tmp_path, capsys, monkeypatc
     monkeypatch.chdir(kinetics / "val")
     assert video2pkl.main([str(kinetics / "kinetics-400_val.csv"), ".", str(tmp_path / "val"), "1"]) == 0
     name, frames, label = dataset.read_pickle(kept[0])
+    assert to_pickles(kinetics, shutil.copytree(kinetics, tmp_path / "mixed"), "val") == 0
+    next((tmp_path / "mixed/val").glob("*.pkl")).unlink()  # where there is none the video is read
+    found = [video.path for video in LabelledVideos(config(tmp_path / "mixed"), "val").videos]
+    assert sorted(path.suffix for path in found) == [".mp4", *[".pkl"] * (len(kept) - 1)]
     assert name == kept[0].stem and len(frames) > 5 and frames[0][:2] == b"\xff\xd8" and label in (0, 1)
 
 
@@ -288,6 +293,7 @@ def test_lists_of_the_users_are_kept_apart_too(ucf, tmp_path):
     for groups in (0, 1):
         both = {"val_groups": groups, "local_val_list": str(tmp_path / "val.txt")}
         assert len(ids("val", **both)) == 2 and ids("train", **both) == ids("train", val_groups=0)
+        assert ids("test", **both) == ids("val", **both)  # eval.py judges it, too
     assert ids("val", val_groups=0) == ids("test")
 
 
@@ -335,7 +341,7 @@ def test_preprocessing_reports_what_failed(ucf, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "bad video" in told and told.splitlines()[-1].endswith("1 bad")
     assert "v_bad_g01_c01" in (tmp_path / "out/preprocess_report.json").read_text()
-    with pytest.raises(UserError, match="--output_dir is the source"):
+    with pytest.raises(UserError, match="has videos: frames go to"):
         preprocess_ucf101.main([*flags[:2], "--output_dir", str(tmp_path / "in")])
 
 
@@ -384,7 +390,7 @@ def test_a_bad_video_gives_way_to_another_of_its_class(kinetics, tmp_path, capsy
         ({"kind": "hmdb51"}, "dataset_type must be ucf101 or kinetics400, not hmdb51"),
         ({"T": 0}, "must be at least 1"),
         ({"batch_size": 40}, "training videos are fewer than the 40 clips of a step"),
-        ({"class_num": 3}, r"\(or class_num\) is 3"),
+        ({"class_num": 3}, r"\(class_num\) is 3"),
         ({"dataset_path": "gone"}, "no kinetics400 data set at gone: name yours by --dataset_path"),
     ],
 )
