@@ -21,7 +21,7 @@ import cv2
 from tqdm import tqdm
 
 from shared_utils.config import UserError
-from shared_utils.datasets import ucf101, video_id
+from shared_utils.datasets import ucf101, video_files, video_id
 from shared_utils.metrics import writable_folder
 from shared_utils.transforms import resize
 from shared_utils.video import VideoError, decode, probe
@@ -42,14 +42,15 @@ def write_frames(video, folder, size, quality):
         for start in range(0, count, CHUNK):
             clip = resize(decode(video, range(start, min(start + CHUNK, count))), None, size)
             for number, frame in enumerate(clip, start):
-                path = partial / f"{number:06d}.jpg"
-                if not cv2.imwrite(
-                    str(path), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-                ):
-                    raise UserError(f"cannot write {path}")
+                bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+                _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+                (partial / f"{number:06d}.jpg").write_bytes(data)  # imwrite dies of names that are no UTF-8
         for name in {*os.listdir(partial)} - {f"{number:06d}.jpg" for number in range(count)}:
             os.remove(partial / name)  # of a run cut short, when the video was another
         os.replace(partial, folder)
+    except VideoError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
     return count
@@ -66,17 +67,17 @@ def kept_size(folders):
 def preprocess(source, output, size, quality, workers):
     """Frames of all videos of `source` below `output`: ({bad video: reason}, number written)."""
     folders, output = class_folders(source), writable_folder(output)
-    if output.resolve() == Path(source).resolve():
-        raise UserError("--output_dir is the source: frames go to a folder of their own")
+    if output.resolve() == Path(source).resolve() or video_files(output):
+        raise UserError(f"--output_dir {output} has videos: frames go to a folder of their own")
     todo = {path: output / video_id(path) for paths in folders.values() for path in paths}
     places = {}
     for path, folder in todo.items():
-        if path.is_file() and (other := places.setdefault(folder, path)) != path:
+        if not path.is_dir() and (other := places.setdefault(folder, path)) != path:
             raise UserError(f"{other} and {path} would have the same folder of frames: rename one")
     kept = kept_size(folder for folder in todo.values() if folder.is_dir())
     if kept and list(kept) != list(size):
         raise UserError(f"{output} has frames of {list(kept)}, not {list(size)}: name another --output_dir")
-    todo = {path: folder for path, folder in todo.items() if path.is_file() and not folder.is_dir()}
+    todo = {path: folder for path, folder in todo.items() if not path.is_dir() and not folder.is_dir()}
     bad, written = {}, 0
     with ThreadPoolExecutor(workers) as pool:
         jobs = {pool.submit(write_frames, path, folder, size, quality): path for path, folder in todo.items()}
@@ -93,17 +94,26 @@ def preprocess(source, output, size, quality, workers):
     return bad, written
 
 
+def copy_lists(lists, place):
+    """Copy the files of the folder `lists` that are not in the folder `place` yet. Raises UserError."""
+    try:
+        place.mkdir(exist_ok=True)
+        for path in sorted(filter(Path.is_file, lists.iterdir())):
+            if not (place / path.name).exists():
+                shutil.copyfile(path, place / path.name)
+            elif (place / path.name).read_bytes() != path.read_bytes():
+                print(f"kept {place / path.name}, which is not what the source has")
+    except OSError as error:
+        raise UserError(f"cannot copy {lists} to {place}: {error.strerror}") from None
+
+
 def check_lists(source, output):
     """Report what UCF101's official lists name and the disk lacks, and copy the lists to the output."""
     lists = Path(source) / "ucfTrainTestlist"
     if not lists.is_dir():
         print(f"no official lists in {source}: their videos were not checked")
         return
-    try:
-        shutil.copytree(lists, Path(output) / lists.name, dirs_exist_ok=True)
-    except OSError as error:
-        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # of the first file
-        raise UserError(f"cannot copy {lists} to {output}: {reason}") from None
+    copy_lists(lists, Path(output) / lists.name)
     for split in ("train", "test"):
         if (lists / f"{split}list01.txt").is_file():
             videos, missing, _ = ucf101(source, split)
@@ -120,8 +130,8 @@ def main(argv):
     parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
-    if min(args.size) < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
-        raise UserError("--size and --workers must be at least 1, --quality 1 to 100")
+    if not 1 <= min(args.size) <= max(args.size) <= 4096 or not 1 <= args.quality <= 100 or args.workers < 1:
+        raise UserError("--size is 1 to 4096, --quality 1 to 100, --workers at least 1")
     bad, written = preprocess(args.source_data_dir, args.output_dir, args.size, args.quality, args.workers)
     check_lists(args.source_data_dir, args.output_dir)
     for path, reason in sorted(bad.items()):

@@ -76,6 +76,9 @@ def write_frames(path, folder, short_size, quality):
         for name in {*os.listdir(partial)} - {f"{number:06d}.jpg" for number in range(count)}:
             os.remove(partial / name)  # of a decoder that was given up, or a run cut short
         os.replace(partial, folder)
+    except VideoError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
     return count
@@ -145,25 +148,34 @@ def check_names(paths):
             raise UserError(f"{other} and {path} would have the same folder of frames: rename one")
 
 
+def copy_lists(lists, place):
+    """Copy the files of the folder `lists` that are not in the folder `place` yet. Raises UserError."""
+    try:
+        place.mkdir(exist_ok=True)
+        for path in sorted(filter(Path.is_file, lists.iterdir())):
+            if not (place / path.name).exists():
+                shutil.copyfile(path, place / path.name)
+            elif (place / path.name).read_bytes() != path.read_bytes():
+                print(f"kept {place / path.name}, which is not what the source has")
+    except OSError as error:
+        raise UserError(f"cannot copy {lists} to {place}: {error.strerror}") from None
+
+
 def preprocess(source, output, short_size, quality, workers):
     """Frames of all videos of `source` below `output`: ({bad video: reason}, number written). Raises
     UserError."""
     if not source.is_dir():
         raise UserError(f"no folder {source}")
-    if writable_folder(output).resolve() == source.resolve():
-        raise UserError("--output_dir is the source: frames go to a folder of their own")
+    if writable_folder(output).resolve() == source.resolve() or video_files(output):
+        raise UserError(f"--output_dir {output} has videos: frames go to a folder of their own")
     folders = sorted(entry for entry in source.iterdir() if entry.is_dir() and entry != output)
-    paths = [path for folder in folders for path in video_files(folder) if path.is_file()]
+    paths = [path for folder in folders for path in video_files(folder) if not path.is_dir()]
     if not paths:
         raise UserError(f"no videos in {source}: one folder for each class is expected")
     check_names(paths)
     lists = source / "ucfTrainTestlist"
     if lists.is_dir():
-        try:
-            shutil.copytree(lists, output / lists.name, dirs_exist_ok=True)
-        except OSError as error:
-            reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error  # of the first file
-            raise UserError(f"cannot copy {lists} to {output}: {reason}") from None
+        copy_lists(lists, output / lists.name)
     else:
         print(f"no official lists in {source}: training needs ucfTrainTestlist there")
     todo = [path for path in paths if not (output / video_id(path)).is_dir()]
@@ -184,8 +196,8 @@ def main(argv):
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.1 GB of memory")
     args = parser.parse_args(argv)
-    if args.short_size < 1 or not 1 <= args.quality <= 100 or args.workers < 1:
-        raise UserError("--short_size and --workers must be at least 1, --quality 1 to 100")
+    if not 1 <= args.short_size <= 4096 or not 1 <= args.quality <= 100 or args.workers < 1:
+        raise UserError("--short_size is 1 to 4096, --quality 1 to 100, --workers at least 1")
     bad, written = preprocess(
         args.source_data_dir, args.output_dir, args.short_size, args.quality, args.workers
     )
