@@ -8,7 +8,7 @@ from shared_utils.config import UserError, run
 from shared_utils.datasets import check_labels, read_label_map
 from src.build import build
 from src.dataset import LabelledVideos, TrainingClips
-from src.evaluation import top1
+from src.evaluation import check_views, top1
 from src.step import Skipped, TrainStep, freeze_norm, mixed_precision
 from src.sync_norm import synchronise_norms
 
@@ -44,6 +44,7 @@ def main(config):
         check_labels("the label map of the validation videos", unseen.labels, data.labels)
         if both := {video.path for video in unseen.videos} & {video.path for video in data.videos}:
             print(f"note: {len(both)} of the {len(unseen.videos)} validation videos are trained on")
+        check_views(unseen, config.eval)  # now, not after the first epoch
 
     def validate():
         score = top1(network, unseen, config.eval)

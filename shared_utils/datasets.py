@@ -103,7 +103,7 @@ def kinetics400(root, split, classes=400, chosen="1", suffixes=SUFFIXES):
     labels = {name: label for label, name in enumerate(names)}
     if strange := sorted({name for name, _ in rows} - set(names)):
         raise UserError(f"{strange[0]} of the {split} list is none of the {len(names)} classes; "
-                        "num_classes (or class_num) is 400 for Kinetics-400's, else the training list's")
+                        "num_classes (class_num) is 400 for Kinetics-400's, else the training list's")
     folders = [folder for folder in (root / split, *(root / split).glob("*")) if folder.is_dir()]
     files = [path for folder in folders for path in video_files(folder, suffixes)]
     there = {path.stem if path.suffix.lower() in suffixes else path.name: path for path in files}
@@ -119,7 +119,7 @@ def labelled(root, kind, split, classes, chosen="1", suffixes=SUFFIXES):
     found = ucf101(root, split, chosen) if kind == "UCF101" else (
         kinetics400(root, split, classes, chosen, suffixes))
     if len(found[2]) != classes:
-        raise UserError(f"{root} has {len(found[2])} classes, num_classes (or class_num) is {classes}")
+        raise UserError(f"{len(found[2])} classes in {split} of {root}, num_classes (class_num) is {classes}")
     return found
 
 

@@ -4,7 +4,7 @@ import eval as evaluate
 import mindspore as ms
 import train
 
-from shared_utils.tests.programs import train_and_evaluate, validation_of_other_classes_is_refused
+from shared_utils.tests.programs import train_and_evaluate, wrong_validation_is_refused
 
 
 def test_a_run_trains_validates_and_is_evaluated_with_mixed_precision(execute, tiny):
@@ -18,5 +18,5 @@ def test_another_networks_type_is_an_error(execute):
     assert status == 1 and "model.type is R2Plus1D18, but I3D is all there is" in error
 
 
-def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
-    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)
+def test_wrong_validation_is_refused(execute, tiny, kinetics):
+    wrong_validation_is_refused(execute, train, tiny, kinetics)

@@ -40,13 +40,14 @@ class TemporalConv(nn.Cell):
 
     def bprop(self, x, weight, out, dout):
         batch, channels = x.shape[:2]
+        kind, x, weight = x.dtype, x.astype(dout.dtype), weight.astype(dout.dtype)  # PyNative's O2 mixes them
         matrix = weight.reshape(-1, channels, 3).transpose(2, 0, 1).reshape(1, -1, channels)  # (1, 3D, C)
         matrix = matrix.broadcast_to((batch, -1, -1))
         nothing = ops.zeros((*dout.shape[:2], 1, *dout.shape[3:]), dout.dtype)
         earlier = ops.concat((dout[:, :, 1:], nothing), 2)
         later = ops.concat((nothing, dout[:, :, :-1]), 2)
         taps = ops.concat((earlier, dout, later), 1).reshape(batch, matrix.shape[1], -1)  # (B, 3D, T * H * W)
-        of_input = self.of_input(matrix, taps).reshape(x.shape)
+        of_input = self.of_input(matrix, taps).reshape(x.shape).astype(kind)
         of_weight = self.of_weight(taps, x.reshape(batch, channels, -1)).sum(0)  # (3D, C)
         of_weight = of_weight.reshape(3, -1, channels).transpose(1, 2, 0).reshape(weight.shape)
         return of_input, of_weight.astype(dtype.float32)  # as the parameter; `weight` may be a float16 copy

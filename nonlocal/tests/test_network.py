@@ -10,6 +10,7 @@ from mindspore import nn
 from shared_utils.config import UserError
 from src.inflate import inflate
 from src.network import MODES, MaxPool, NonLocal, NonLocalI3D, Stem, Unit
+from src.step import mixed_precision
 
 PARAMETERS, PLAIN, EMPTY = 35_397_840, 28_043_472, ((), (), (), ())
 
@@ -179,6 +180,23 @@ def test_max_pool_is_the_same_on_every_machine(pynative, size, shape):
     for same in zip(*answers):
         np.testing.assert_allclose(same[0], same[1], atol=1e-5)
         np.testing.assert_allclose(same[0], same[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["O2", "O3"])
+def test_half_precision_trains_in_pynative_mode(pynative, level):
+    """There the backward pass meets the weight as it is kept, in float32."""
+    x, weight = ms.Tensor(random(2, 8, 4, 6, 6)), random(6, 8, 3, 1, 1)
+
+    def gradient(precision):
+        unit = Unit(8, 6, (3, 1, 1)).set_train()
+        assert unit.faster.trains_faster(x.shape)
+        unit.conv.weight.set_data(ms.Tensor(weight))
+        mixed_precision(unit, precision)
+        loss = ms.value_and_grad(lambda x: (unit(x) ** 3).astype(ms.float32).sum(), None, [unit.conv.weight])
+        return loss(x)[1][0].asnumpy()
+
+    exact = gradient("O0")
+    assert np.abs(gradient(level) - exact).max() < 0.05 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("mode", MODES)

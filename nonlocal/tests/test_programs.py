@@ -9,7 +9,7 @@ import train
 
 from shared_utils import config as configuration
 from shared_utils.config import UserError
-from shared_utils.tests.programs import train_and_evaluate, validation_of_other_classes_is_refused
+from shared_utils.tests.programs import train_and_evaluate, wrong_validation_is_refused
 from src.build import build
 
 DEFAULT = Path(__file__).resolve().parents[1] / "default_config.yaml"
@@ -84,5 +84,5 @@ def test_clips_of_another_size_than_the_model_says_are_an_error(tiny):
     build(configuration.load(["-c", str(tiny), "--model.in_h=8", *free], DEFAULT))
 
 
-def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
-    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)
+def test_wrong_validation_is_refused(execute, tiny, kinetics):
+    wrong_validation_is_refused(execute, train, tiny, kinetics)

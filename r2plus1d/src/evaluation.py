@@ -36,6 +36,13 @@ def probabilities(network, videos, section, progress=True):
     return device.all_gather(np.reshape(rows, (-1, len(videos.names))), len(videos.videos))
 
 
+def check_views(videos, section):
+    """Make the views of the first video for nothing: raises UserError where they cannot be made."""
+    views = (section.num_clips, section.num_crops, section.batch_size)
+    paths = [video.path for video in videos.videos[:1]]
+    next(video_answers(lambda batch: np.zeros((len(batch), 1)), videos.reader, paths, *views))
+
+
 def top1(network, videos, section):
     """Share of a split's videos whose class is the first guess; a bad video counts as wrong."""
     scores = probabilities(network, videos, section, progress=False)

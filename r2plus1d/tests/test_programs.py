@@ -14,7 +14,7 @@ from shared_utils import checkpoint
 from shared_utils import config as configuration
 from shared_utils.config import UserError
 from shared_utils.datasets import write_label_map
-from shared_utils.tests.programs import MOTIONS, train_and_evaluate, validation_of_other_classes_is_refused
+from shared_utils.tests.programs import MOTIONS, train_and_evaluate, wrong_validation_is_refused
 from src.build import build
 
 DEFAULT = Path(__file__).resolve().parents[1] / "default_config.yaml"
@@ -82,7 +82,7 @@ def test_fine_tuning_to_other_classes_replaces_the_classifier_on_request_alone(e
     moving = [name for name in before if "moving" in name]
     assert all((before[name] == after[name]).all() for name in moving)  # frozen
     status, _, error = execute(evaluate, *flags, f"--eval.pretrained_model={best}", "--model.num_classes=2")
-    assert status == 1 and "has 3 classes, num_classes (or class_num) is 2" in error
+    assert status == 1 and "3 classes in " in error
 
 
 PUBLISHED = """
@@ -163,5 +163,5 @@ def test_mixed_precision_trains(execute, tiny):
     assert all(tensor.dtype == ms.float32 for tensor in best.values())
 
 
-def test_validation_of_other_classes_is_refused(execute, tiny, kinetics):
-    validation_of_other_classes_is_refused(execute, train, tiny, kinetics)
+def test_wrong_validation_is_refused(execute, tiny, kinetics):
+    wrong_validation_is_refused(execute, train, tiny, kinetics)
