@@ -28,8 +28,11 @@ def main(config):
 
     network = ARN(**config.model)
     load_weights(network, section.pretrained_model)
-    trained_on = set(read_label_map(section.pretrained_model) or ()) & set(videos.names)
-    if trained_on:
+    kept = read_label_map(section.pretrained_model)
+    trained_on = set(kept or ()) & set(videos.names)
+    if kept is None:
+        print("note: no label map beside the checkpoint tells whether it was trained on these classes")
+    elif trained_on:
         print(
             f"note: {len(trained_on)} of these {len(videos.names)} classes were trained on "
             f"({min(trained_on)}, ...): this is not the accuracy on unseen classes"
@@ -64,7 +67,7 @@ def main(config):
         "class_split": dataset.class_split,
         "split": dataset.split,
         "classes": len(videos.names),
-        "classes_trained_on": len(trained_on),
+        "classes_trained_on": None if kept is None else len(trained_on),
         "videos": len(encoded.good),
         "bad_videos": bad,
         "bad_left_out": section.leave_out_bad,

@@ -12,6 +12,7 @@ import numpy as np
 
 from shared_utils import device
 from shared_utils.checkpoint import load_weights
+from shared_utils.clips import network_clip
 from shared_utils.config import UserError, run
 from shared_utils.datasets import video_files
 from shared_utils.metrics import writable_folder, write_text
@@ -115,8 +116,9 @@ def prototype(network, reader, name, paths):
 
 
 def describe(network, reader, frames):
-    """Descriptor (C, C) of a clip's frames (T, H, W, 3)."""
-    return network.descriptor(ms.Tensor(reader.prepare(frames, np.random.default_rng(0))[None])).asnumpy()[0]
+    """Descriptor (C, C) of a clip's frames (T, H, W, 3). Raises UserError."""
+    clip = network_clip(reader.prepare(frames, np.random.default_rng(0)))
+    return network.descriptor(ms.Tensor(clip[None])).asnumpy()[0]
 
 
 def relate(network, prototypes, descriptor):

@@ -27,6 +27,8 @@ def main(config):
     episodes = Episodes(videos, config.model.way, config.model.shot, dataset.query, config.seed, augmentation)
 
     network = ARN(**config.model)
+    if head and config.loss.gamma and not (config.model.temporal_attention or config.model.spatial_attention):
+        print("note: without attention loss.gamma has nothing to align")
     if config.train.pretrained_model:
         load_weights(network, config.train.pretrained_model)
     loss = ARNLoss(network, head, **config.loss)
@@ -54,6 +56,7 @@ def main(config):
     if config.train.eval_epochs:
         unseen = Videos(validation, config.train.eval_split)
         check_classes(unseen.groups, config.model.way, config.model.shot, config.eval.query, unseen.names)
+        first_clip(unseen)  # what cannot be made is told now, not after the first epoch
         check_positive(
             {
                 "train.eval_episodes": config.train.eval_episodes,

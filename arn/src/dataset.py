@@ -17,14 +17,15 @@ SPLITS = Path(__file__).resolve().parents[1] / "splits"
 def class_folders(root):
     """{class: [path]} of a data set with one folder a class, both sorted; the class is the folder's name.
 
-    A video is a file with a known suffix or a folder of JPEG frames. Folders without videos are passed over.
+    A video is a file with a known suffix or a folder of JPEG frames. Folders without videos, and hidden ones
+    are passed over.
     Raises UserError where there is no such folder or no video in it.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"no data set, one folder of videos for each class, at {root}: {datasets.REMEDY}")
     found = {}
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."):
         if paths := datasets.video_files(folder):
             found[folder.name] = paths
     if not found:
@@ -91,9 +92,12 @@ def _groups(paths, distinct):
 
 def _split_file(class_split, split):
     """splits/<class_split>_<split>.txt beside the model, or <class_split>/<split>.txt where that is a
-    folder."""
-    own = SPLITS / f"{class_split}_{split}.txt"
-    return own if own.is_file() else Path(class_split) / f"{split}.txt"
+    folder. Raises UserError."""
+    own, folder = SPLITS / f"{class_split}_{split}.txt", Path(class_split)
+    if not own.is_file() and not folder.is_dir():
+        known = ", ".join(sorted({path.stem.rpartition("_")[0] for path in SPLITS.glob("*_*.txt")}))
+        raise UserError(f"class_split {class_split} is no folder and none of {known}, with split {split}")
+    return own if own.is_file() else folder / f"{split}.txt"
 
 
 class Episodes:

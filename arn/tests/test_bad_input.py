@@ -88,6 +88,17 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
         ["--data_loader.train.dataset.episodes=0"],
         "nothing to train in 2 epochs of 0 steps",
     ),
+    "no sigma": (train, ["--model.sigma=0"], "model.sigma must be above 0, not 0"),
+    "clips of no shape to infer": (
+        infer,
+        ["--infer.episode=0", "--data_loader.eval.map.operations=[]"],
+        "map.operations make clips (8, 24, 32, 3), not (3, T, H, W)",
+    ),
+    "clips of no shape to validate": (
+        train,
+        ["--data_loader.eval.map.operations=[]"],
+        "map.operations make clips",
+    ),
     "no episodes to evaluate": (evaluate, ["--eval.episodes=0"], "eval.episodes must be at least 1"),
     "no episodes to validate": (train, ["--train.eval_episodes=0"], "train.eval_episodes must be at least 1"),
     "no shots to evaluate": (evaluate, ["--eval.shots=[1,0]"], "eval.shots must be at least 1, not 0"),
@@ -103,7 +114,7 @@ CASES = {  # name: program, words, parts that the line holds; {} is the folder o
     "no such sampling": (train, ["--data_loader.train.dataset.seq_mode=all"], "seq_mode must be one of"),
     "no interval": (evaluate, ["--data_loader.eval.dataset.frame_interval=0"], "frame_interval at least 1"),
     "no way to export": (export, ["--model.way=0"], "model.way and model.shot must be at least 1"),
-    "no such split": (train, ["--data_loader.train.dataset.class_split=ucf"], "cannot read ucf/train.txt"),
+    "no such split": (train, [f"{DATA[1]}=ucf"], "class_split ucf is no folder and none of hmdb51_arn, "),
     "another split": (train, [f"{DATA[1]}=hmdb51_arn"], "none of the 31 classes|brush_hair"),
     "no such supervision": (train, ["--self_supervision.kind=flip"], "kind must be none or one of rotation"),
     "blocks that do not fit": (
@@ -309,10 +320,8 @@ def test_preprocessing_tells_mistakes(work):
     assert "no data set" in preprocess(work / "nowhere", work / "out")
     assert "no videos in" in preprocess(work / "empty", work / "out")
     assert "cannot make the output folder" in preprocess(work / "few", work / "file" / "out")
-    assert "--output_dir is the source" in preprocess(work / "few", work / "few")
-    assert "--size and --workers must be at least 1" in preprocess(
-        work / "few", work / "out", "--workers", "0"
-    )
+    assert "few has videos: frames go to a folder of their own" in preprocess(work / "few", work / "few")
+    assert "--size is 1 to 4096" in preprocess(work / "few", work / "out", "--workers", "0")
 
 
 @pytest.mark.parametrize("program", ["train", "convert", "src/dataset_preprocess"])

@@ -12,7 +12,7 @@ def ucf(tmp_path):
     root = tmp_path / "UCF 101"
     for name in ("Archery/v_Archery_g08_c01.avi", "Archery/v_Archery_g01_c01.avi", "Archery/.hidden.avi",
                  "HandstandPushups/v_HandStandPushups_g08_c01.avi", "YoYo/v_YoYo_g08_c01.avi",
-                 "Archery/notes.txt", "Empty/notes.txt"):
+                 "Archery/notes.txt", "Empty/notes.txt", ".Trash/v_YoYo_g01_c01.avi"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root

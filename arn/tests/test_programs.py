@@ -160,6 +160,10 @@ def test_eval_tells_accuracy_and_interval(work, execute):
     status, told, _ = execute(evaluate, "-c", work / "tiny.yaml", "--data_loader.eval.dataset.split=train")
     assert status == 0
     assert "note: 3 of these 3 classes were trained on" in told
+    shutil.copy(work / "output" / "arn-best.ckpt", work / "bare.ckpt")
+    bare = ["--eval.shots=[1]", f"--eval.pretrained_model={work}/bare.ckpt"]
+    status, told, _ = execute(evaluate, "-c", work / "tiny.yaml", *bare)
+    assert status == 0 and "note: no label map beside the checkpoint tells" in told
 
 
 def test_a_bad_query_is_wrong_in_the_accuracy_of_its_class_too(work, ucf101, execute, tmp_path):
