@@ -4,6 +4,12 @@ DEVICE ?= cpu
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 MODELS := $(patsubst %/train.py,%,$(wildcard */train.py))
+ifneq ($(filter-out shared_utils $(MODELS),$(MODEL)),)
+$(error MODEL=$(MODEL) is none of $(MODELS))
+endif
+ifneq ($(filter-out cpu gpu,$(DEVICE)),)
+$(error DEVICE=$(DEVICE) is neither cpu nor gpu)
+endif
 REQUIREMENTS := requirements-dev.txt $(if $(filter gpu,$(DEVICE)),requirements-gpu.txt)
 STAMP := $(VENV)/installed-$(DEVICE)
 

@@ -4,9 +4,9 @@
 
 bad: no decoder reads it, and why. missing: an official list names it (ucfTrainTestlist/*list*.txt,
 testTrainMulti_7030_splits/*.txt or kinetics-400_*.csv) and it is not there. duplicate: the same bytes as
-another file. Status 1 where one is bad. Missing and duplicate ones are only told, unless --strict makes
-them errors: every copy of Kinetics-400 lacks videos and has some twice, and training does without. Nothing
-is moved or deleted.
+another file. Pickles as StNet's video2pkl.py makes them count as there and are not looked into. Status 1
+where one is bad. Missing and duplicate ones are only told, unless --strict makes them errors: every copy of
+Kinetics-400 lacks videos and has some twice, and training does without. Nothing is moved or deleted.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shared_utils.video import SUFFIXES, VideoError, decode
 
 
-def videos(root):
+def videos(root, suffixes=SUFFIXES):
     """Relative paths of all videos under `root`, sorted: files by suffix, and folders of JPEG frames."""
     found = []
     for place, folders, names in os.walk(root):
@@ -34,7 +35,7 @@ def videos(root):
         folder = Path(place).relative_to(root)
         if any(name.endswith(".jpg") for name in names):
             found.append(folder)
-        found += [folder / name for name in names if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        found += [folder / name for name in names if name.lower().endswith(suffixes) and name[0] != "."]
     return sorted(path.as_posix() for path in found)
 
 
@@ -44,7 +45,7 @@ def listed(root):
     named = {}
     for path in sorted((root / "ucfTrainTestlist").glob("*list*.txt")):
         for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
-            named.setdefault(line.split()[0], path.name)
+            named.setdefault(re.sub(r" \d+$", "", line.strip()), path.name)
     for path in sorted((root / "testTrainMulti_7030_splits").glob("*_test_split*.txt")):
         folder = path.name.rsplit("_test_split", 1)[0]
         for line in filter(str.strip, path.read_text(encoding="utf-8-sig").splitlines()):
@@ -81,22 +82,26 @@ def examine(path):
 
 
 def check(root, workers):
-    """{"bad": {path: reason}, "missing": {path: list}, "duplicate": {path: the same as}, "videos": count}."""
+    """{"bad": {path: reason}, "missing": {path: list}, "duplicate": {path: the same as}, "videos": count,
+    "pickles": count}."""
     names, bad, same = videos(root), {}, defaultdict(list)
+    pickles = set(videos(root, (".pkl",))) - set(names)
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(examine, (root / name for name in names))
         for name, (digest, reason) in zip(names, tqdm(results, total=len(names), unit="video", disable=None)):
-            same[digest].append(name)
             if reason:
                 bad[name] = reason
+            else:
+                same[digest].append(name)
     # Frames that dataset_preprocess made stand for the file: Class/v_x for Class/v_x.avi.
-    there = {*names, *(str(Path(name).with_suffix("")) for name in names)}
+    there = {*names, *(str(Path(name).with_suffix("")) for name in {*names, *pickles})}
     # Those of Kinetics-400 may be in a folder of their class.
     there.update([f"{Path(name).parts[0]}/{Path(name).name}" for name in there])
     named = listed(root)
     missing = {name: named[name] for name in named if not there & {name, str(Path(name).with_suffix(""))}}
     duplicate = dict(sorted((name, first) for first, *others in same.values() for name in others))
-    return {"videos": len(names), "bad": bad, "missing": missing, "duplicate": duplicate}
+    found = {"bad": bad, "missing": missing, "duplicate": duplicate}
+    return {"videos": len(names), "pickles": len(pickles), **found}
 
 
 def main():
@@ -114,7 +119,7 @@ def main():
         if not args.data.is_dir():
             raise ValueError(f"no such folder: {args.data}")
         found = check(args.data, args.workers)
-        if not found["videos"]:
+        if not found["videos"] + found["pickles"]:
             raise ValueError(f"no videos in {args.data}")
         if args.json:
             args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -126,6 +131,8 @@ def main():
             print(f"{kind}: {name}: {word}{what}")
     counts = ", ".join(f"{len(found[kind])} {kind}" for kind in words)
     print(f"{found['videos']} videos in {args.data}: {counts}")
+    if found["pickles"]:
+        print(f"{found['pickles']} pickles of frames are there as well: they were not looked into")
     sys.exit(bool(found["bad"] or (args.strict and (found["missing"] or found["duplicate"]))))
 
 

@@ -96,7 +96,7 @@ class Samples:
 
     @contextlib.contextmanager
     def errors(self):
-        """Around the use of the data set: raises the UserError of `read` that ended it, as it was."""
+        """Around the use of the data set: raises the error of `read` that ended it, as it was."""
         try:
             yield
         except RuntimeError as error:  # in which it would drown in a page of text
@@ -127,6 +127,6 @@ class Samples:
     def _read(self, number):
         try:
             return self.read(number)
-        except UserError as error:
+        except Exception as error:
             self.error = self.error or error
             raise

@@ -73,7 +73,8 @@ def test_ucf101(ucf101, tmp_path):
         f"8 videos in {ucf101}: 0 bad, 1 missing, 0 duplicate",
     ]
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found == {"videos": 8, "bad": {}, "missing": {name: "testlist01.txt"}, "duplicate": {}}
+    missing = {name: "testlist01.txt"}
+    assert found == {"videos": 8, "pickles": 0, "bad": {}, "missing": missing, "duplicate": {}}
     assert run(ucf101, "--strict").returncode == 1
     (frames / "0.jpg").write_text("no picture")
     done = run(ucf101)
@@ -86,6 +87,19 @@ def test_duplicates(ucf101):
     line = "duplicate: SlideUp/v_SlideUp_g02_c01.avi: the same as RotateClockwise/v_copy.avi"
     assert run(ucf101).returncode == 0 and line in run(ucf101).stdout
     assert run(ucf101, "--strict").returncode == 1
+
+
+def test_names_with_spaces_and_pickles(ucf101):
+    lists = ucf101 / "ucfTrainTestlist/testlist01.txt"
+    lists.write_text("SlideUp/v a b.AVI 1\nSlideUp/v c d.avi\nSlideUp/v e.avi\n")
+    first, second, *_ = sorted((ucf101 / "SlideUp").iterdir())
+    first.rename(first.with_name("v a b.AVI"))
+    second.rename(second.with_name("v e.pkl"))
+    told = run(ucf101).stdout.splitlines()
+    assert [line for line in told if "testlist" in line or "pickles" in line] == [
+        "missing: SlideUp/v c d.avi: named by testlist01.txt",
+        "1 pickles of frames are there as well: they were not looked into",
+    ]
 
 
 def test_hmdb51(ucf101):

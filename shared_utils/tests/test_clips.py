@@ -61,7 +61,7 @@ def test_an_error_while_reading_arrives_as_it_was(workers):
     with pytest.raises(VideoError) as caught:
         use(0, 20)
     assert str(caught.value) == "cannot decode x.avi: broken" and caught.value.path == "x.avi"
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):  # no user's mistake: with its traceback
+    with pytest.raises(ZeroDivisionError):  # no user's mistake: with its traceback
         use(30, 1)
 
 
