@@ -199,7 +199,7 @@ def main():
         for name in args.what:
             print(f"-- {name}", flush=True)
             benches[name](args)
-    except (OSError, UserError) as error:
+    except (OSError, subprocess.CalledProcessError, UserError) as error:
         sys.exit(f"error: {error}")
 
 

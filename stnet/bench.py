@@ -163,7 +163,7 @@ def main():
         for name in args.what:
             print(f"-- {name}", flush=True)
             BENCHES[name](args)
-    except (OSError, UserError) as error:
+    except (OSError, subprocess.CalledProcessError, UserError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import lzma
 import os
 import posixpath
+import re
 import shutil
 import sys
 import tarfile
@@ -69,7 +70,7 @@ def arrive(config, trains=False):
     if missing := [key for key in needed if not config[key]]:
         raise UserError(f"run_online needs a value of {' and '.join(missing)}")
     anew = trains and config.resume != "auto"
-    if anew and any(name.startswith("stnet") for name in names(config.train_url)):
+    if anew and any(re.match(r"stnet(_\d+)?-", name) for name in names(config.train_url)):
         raise UserError(
             f"{config.train_url} holds a run already: go on with it by resume=auto, or name another train_url"
         )
