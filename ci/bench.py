@@ -126,6 +126,7 @@ def bench_loader(args, config):
     """Clips a second of bare decord, which decodes frames chosen alike, and of the training loader."""
     from shared_utils import sampling
     from shared_utils.clips import Samples
+    from src import memory
     from src.dataset import TrainingClips
 
     import decord  # isort: skip
@@ -148,7 +149,8 @@ def bench_loader(args, config):
     # One epoch: between two the threads begin anew, which a data set of a few videos would make the most of.
     warm, steps = (-(-clips // data.clips) for clips in (20, 420))
     samples = Samples(data.sample, steps * data.clips, steps, args.workers, data.clips, seed=config.seed)
-    for step, _ in enumerate(samples.dataset(["clip", "label"]).create_tuple_iterator(num_epochs=1), 1):
+    rows = samples.dataset(["clip", "label"], memory.stack)
+    for step, _ in enumerate(rows.create_tuple_iterator(num_epochs=1), 1):
         if step == warm:
             start = time.perf_counter()
     loader = (steps - warm) * data.clips / (time.perf_counter() - start)

@@ -24,7 +24,7 @@ SHARED_LINES = 1400
 # Each model stands alone, and networks that take the same clips keep these files the same.
 ALIKE = ("i3d", "nonlocal", "r2plus1d")
 COPIES = "eval.py infer.py export.py src/dataset.py src/dropout.py src/evaluation.py src/step.py src/views.py"
-OF_ALL_CLASSIFIERS = "src/sync_norm.py"  # stnet's, too
+OF_ALL_CLASSIFIERS = "src/memory.py src/sync_norm.py"  # stnet's, too
 OF_THE_REPOSITORY = """
     README.md LICENSE Makefile pyproject.toml requirements.txt .pre-commit-config.yaml
     .github/workflows/ci.yml .ci/run shared_utils/video.py shared_utils/sampling.py shared_utils/transforms.py
@@ -72,7 +72,8 @@ def missing(root, folder, patterns):
 
 def copies(root):
     """(path, line, what) of each file of COPIES that differs between the models ALIKE, or these and stnet."""
-    kept = {**dict.fromkeys(COPIES.split(), ALIKE), OF_ALL_CLASSIFIERS: (*ALIKE, "stnet")}
+    kept = dict.fromkeys(COPIES.split(), ALIKE)
+    kept.update(dict.fromkeys(OF_ALL_CLASSIFIERS.split(), (*ALIKE, "stnet")))
     for name, owners in kept.items():
         first, *others = [path for model in owners if (path := root / model / name).is_file()] or [None]
         for other in others:

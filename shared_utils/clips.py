@@ -17,10 +17,10 @@ from shared_utils.video import decode
 class ClipReader:
     """How clips are read from a video, by data_loader.train or data_loader.eval."""
 
-    def __init__(self, section):
+    def __init__(self, section, empty=np.empty):  # `empty`: makes the arrays of clips
         self.dataset = data = section.dataset
         self.operations, self.shape = section.map.operations, None  # the latter of the clips
-        self.prepare = transforms.compose(self.operations)  # (frames (T, H, W, 3), rng) -> (3, T, H', W')
+        self.prepare = transforms.compose(self.operations, empty=empty)  # frames, rng -> (3, T, H', W')
         self.workers = max(1, min(data.num_parallel_workers, os.cpu_count()))
         if data.seq_mode not in sampling.MODES or min(data.seq, data.frame_interval) < 1:
             raise UserError(f"seq_mode must be one of {', '.join(sampling.MODES)}, seq and frame_interval at "
@@ -89,8 +89,9 @@ class Samples:
         self.read, self.count, self.steps, self.workers, self.batch = read, count, steps, workers, batch
         self.position, self.rank, self.ranks, self.seed, self.error = first_step, rank, ranks, seed, None
 
-    def dataset(self, columns):
-        """The mindspore.dataset of the steps, an epoch each time it is iterated."""
+    def dataset(self, columns, stack=np.stack):
+        """The mindspore.dataset of the steps, an epoch each time it is iterated; `stack` makes batches."""
+        self.stack = stack
         ds.config.set_prefetch_size(2)
         return ds.GeneratorDataset(self, columns, shuffle=False, python_multiprocessing=False)
 
@@ -117,9 +118,8 @@ class Samples:
         return self.steps
 
     def __iter__(self):
-        rows = prefetch(self._read, self.numbers(), self.workers, 2 * self.workers)
-        steps = zip(*[rows] * (self.batch or 1))
-        return (tuple(map(np.stack, zip(*step))) for step in steps) if self.batch else rows
+        rows, size = prefetch(self._read, self.numbers(), self.workers, 2 * self.workers), self.batch
+        return (tuple(map(self.stack, zip(*step))) for step in zip(*[rows] * size)) if size else rows
 
     def __deepcopy__(self, memo):
         return self  # MindSpore copies its sources, and the copy would forget how far this one has come

@@ -68,7 +68,7 @@ BY_NAME = {"VideoResize": resize, "VideoShortEdgeResize": short_edge_resize, "Vi
 POINTWISE = ("VideoRescale", "VideoToTensor", "VideoReOrder", "VideoNormalize")  # each pixel by itself
 
 
-def compose(operations, dtype=np.float32):
+def compose(operations, dtype=np.float32, empty=np.empty):
     """One function (clip, rng) -> clip of `dtype`, None for its own; of the YAML's [{type: name, ...}].
     Raises UserError for an unknown name or argument, the function for a clip that a transform cannot take."""
     steps = [_step(operation) for operation in operations]
@@ -79,7 +79,7 @@ def compose(operations, dtype=np.float32):
         clip = _run(steps[:cut], clip, rng)
         if table is None or clip.dtype != np.uint8 or clip.shape[3:] != (3,):
             return np.ascontiguousarray(_run(steps[cut:], clip, rng), dtype)
-        out = np.empty((3, *clip.shape[:3]), np.float32)
+        out = empty((3, *clip.shape[:3]), np.float32)
         look_up(clip, table, out.reshape(3, len(clip), -1))
         return out.astype(dtype or np.float32, copy=False)
 

@@ -10,6 +10,7 @@ from shared_utils.clips import BadVideos, ClipReader, Samples
 from shared_utils.config import UserError
 from shared_utils.datasets import read_lines
 from shared_utils.video import VideoError
+from src import memory
 
 
 def hmdb51(root, kind, split, classes, chosen="1"):
@@ -41,7 +42,7 @@ class LabelledVideos:
 
     def __init__(self, section, classes):
         """`section`: data_loader.train or data_loader.eval; `classes`: of the network. Raises UserError."""
-        self.reader, data = ClipReader(section), section.dataset
+        self.reader, data = ClipReader(section, memory.empty), section.dataset
         if data.split == "val" and data.type in ("UCF101", "HMDB51"):
             print(f"note: {data.type} has no validation list, its test list is taken for val", flush=True)
         listed = hmdb51 if data.type == "HMDB51" else datasets.labelled
@@ -72,7 +73,7 @@ class TrainingClips(LabelledVideos):
         seed = self.seed if self.reader.dataset.shuffle else None
         samples = Samples(self.sample, len(self.videos), self.steps, self.reader.workers, self.clips,
                           first_step, self.rank, self.ranks, seed)
-        return samples.dataset(["clip", "label"]), samples
+        return samples.dataset(["clip", "label"], memory.stack), samples
 
     def sample(self, number):
         """(clip (3, T, H, W) float32, label int32) of video `number` % count, drawn from (seed, number).

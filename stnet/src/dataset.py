@@ -16,6 +16,7 @@ from shared_utils import datasets, transforms, video
 from shared_utils.clips import BadVideos, Samples
 from shared_utils.config import UserError
 from shared_utils.video import SUFFIXES, VideoError
+from src import memory
 
 TYPES = {"ucf101": "UCF101", "kinetics400": "Kinetics400"}  # by dataset_type, in the words of datasets
 
@@ -40,7 +41,7 @@ def super_images(frames, T, N, tables):
 
     `tables`: (3, 256) float32, what becomes of the values of each colour.
     """
-    planes = np.empty((T * N, 3, frames[0, ..., 0].size), np.float32)
+    planes = memory.empty((T * N, 3, frames[0, ..., 0].size))
     transforms.look_up(frames, tables, planes.swapaxes(0, 1))
     return planes.reshape(T, 3 * N, *frames.shape[1:3])
 
@@ -219,7 +220,7 @@ class TrainingClips(LabelledVideos):
             self.ranks,
             self.seed,
         )
-        rows = samples.dataset(["clip", "label"])
+        rows = samples.dataset(["clip", "label"], memory.stack)
         if sink:
             rows.output_shapes(), rows.output_types()
             samples.position = first_step
