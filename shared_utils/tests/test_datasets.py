@@ -183,7 +183,7 @@ def test_kinetics_videos_are_found_by_their_csv(kinetics):
 
 
 def test_kinetics_lists_that_do_not_fit(kinetics):
-    with pytest.raises(UserError, match=r"has 2 classes, num_classes \(or class_num\) is 7"):
+    with pytest.raises(UserError, match=r"2 classes in train of .*, num_classes \(class_num\) is 7"):
         datasets.labelled(kinetics, "Kinetic400", "train", 7)
     with pytest.raises(UserError, match=r"cannot read the list .*kinetics-400_val.csv"):
         datasets.labelled(kinetics, "Kinetic400", "val", 400)
