@@ -11,7 +11,7 @@ SHAPES = 4  # that memory is kept of; videos may be of all sizes
 kept, lock = {}, threading.Lock()
 
 if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # glibc's malloc, of which numpy has smaller arrays, too
-    libc.mallopt(-3, MAPPED), libc.mallopt(-1, TRIMMED)
+    libc.mallopt(-3, MAPPED), libc.mallopt(-1, TRIMMED)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
 
 def empty(shape, dtype=np.float32):
