@@ -31,7 +31,7 @@ from shared_utils.config import UserError, load
 from src.dataset import Episodes, Videos, episode_dataset
 from src.dataset_preprocess import preprocess
 from src.episodes import draw_episode
-from src.evaluation import EncodedVideos
+from src.evaluation import EncodedVideos, relations
 from src.loss import ARNLoss
 from src.network import ARN
 
@@ -91,7 +91,7 @@ def bench_episodes(args):
     """Milliseconds an episode of 5-way, one query a class, over descriptors of random clips."""
     network = ARN().set_train(False)
     encoded = object.__new__(EncodedVideos)
-    encoded.relation, encoded.names = network.relation, [str(label) for label in range(8)]
+    encoded.relations, encoded.names = relations(network.relation), [str(label) for label in range(8)]
     encoded.descriptors = np.random.rand(160, 64, 64).astype(np.float32)
     encoded.good = np.ones(160, bool)
     encoded.rows = np.split(np.arange(160), 8)

@@ -1,9 +1,11 @@
 """Few-shot accuracy: every clip is encoded once, then episodes are scored on the encoded clips."""
 
+from functools import lru_cache
 from itertools import chain
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn, ops
 from tqdm import tqdm
 
 from shared_utils import device
@@ -12,7 +14,7 @@ from shared_utils.config import UserError
 from shared_utils.video import VideoError
 from src.episodes import check_classes, draw_episode
 
-PAIRS = 32  # in a call of the relation network
+PARTS, PAIRS = 4, 32  # of a call of Relations, in each part
 
 
 def first_clip(videos):
@@ -69,6 +71,28 @@ def none_readable(videos):
     return UserError(f"none of the {sum(map(len, videos.paths))} videos can be decoded")
 
 
+class Relations(nn.Cell):
+    """Scores (PARTS * PAIRS,) of pairs (PARTS * PAIRS, 2, C, C), by a relation network part after part.
+
+    On few cores MindSpore runs a graph of up to 100 kernels in the calling thread, which spins while the
+    workers compute: with two cores a graph of one part takes up to twice as long for a pair as one of four.
+    """
+
+    def __init__(self, network):
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(self, pairs):
+        parts = [self.network(pairs[part * PAIRS : (part + 1) * PAIRS]) for part in range(PARTS)]
+        return ops.concat(parts)
+
+
+@lru_cache(maxsize=1)
+def relations(network):
+    """Relations of a relation network: the same ones, compiled once, for each validation of a training."""
+    return Relations(network)
+
+
 class EncodedVideos:
     """The videos of a split as descriptors, ready for any number of episodes.
 
@@ -77,7 +101,7 @@ class EncodedVideos:
     """
 
     def __init__(self, network, videos, batch_size, leave_out_bad=False, progress=False):
-        self.relation, self.names = network.relation, videos.names
+        self.relations, self.names = relations(network.relation), videos.names
         self.descriptors, self.good = encode(network, videos, batch_size, progress)
         owner = np.repeat(np.arange(len(videos.paths)), [len(paths) for paths in videos.paths])
         usable = self.good if leave_out_bad else np.ones_like(self.good)
@@ -118,13 +142,13 @@ class EncodedVideos:
         """Scores (P,) of rows (support..., query) of descriptors, -1 for bad ones; equal rows count once."""
         unique, where = np.unique(pairs, axis=0, return_inverse=True)
         scores = np.empty(len(unique), np.float32)
-        batch = np.empty((PAIRS, 2, *self.descriptors.shape[1:]), np.float32)
-        for start in range(0, len(unique), PAIRS):
-            part = unique[start : start + PAIRS]
-            shots = np.maximum(1, self.good[part[:, :-1]].sum(1))[:, None, None]
-            batch[: len(part), 0] = self.descriptors[part[:, :-1]].sum(1) / shots
-            batch[: len(part), 1] = self.descriptors[part[:, -1]]
-            scores[start : start + PAIRS] = self.relation(ms.Tensor(batch)).asnumpy()[: len(part)]
+        batch = np.empty((PARTS * PAIRS, 2, *self.descriptors.shape[1:]), np.float32)
+        for start in range(0, len(unique), len(batch)):
+            rows = unique[start : start + len(batch)]
+            shots = np.maximum(1, self.good[rows[:, :-1]].sum(1))[:, None, None]
+            batch[: len(rows), 0] = self.descriptors[rows[:, :-1]].sum(1) / shots
+            batch[: len(rows), 1] = self.descriptors[rows[:, -1]]
+            scores[start : start + len(rows)] = self.relations(ms.Tensor(batch)).asnumpy()[: len(rows)]
         if not np.isfinite(scores).all():
             raise UserError("scores of the relation network are not finite: broken weights?")
         scores[~self.good[unique[:, -1]] | ~self.good[unique[:, :-1]].any(1)] = -1
