@@ -89,7 +89,7 @@ def bench_loader(args):
     with tempfile.TemporaryDirectory() as frames:
         folders = [Path(frames) / video_id(path) for path in paths]
         for path, folder in zip(paths, folders):
-            write_frames(path, folder, config.short_size, 95)
+            write_frames(path, folder, config.short_size, 90)
         rates = []
         for _ in range(args.rounds):
             rates.append([_clips(reader, places, args.workers) for places in (paths, folders)])

@@ -192,7 +192,7 @@ def main(argv):
     parser.add_argument("--source_data_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--short_size", type=int, default=128, help="pixels of the frames' shorter edge")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.1 GB of memory")
     args = parser.parse_args(argv)

@@ -79,7 +79,7 @@ def main(argv):
     )
     parser.add_argument("--labels", type=Path, help="kinetics400_label.txt, if it is there")
     parser.add_argument("--short_size", type=int, default=0, help="of the frames' shorter edge; 0: as it is")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100")
     args = parser.parse_args(argv)
     if args.workers < 1 or args.short_size < 0 or not 1 <= args.quality <= 100:
         raise UserError("workers must be at least 1, --short_size 0 or more, --quality 1 to 100")
