@@ -11,12 +11,12 @@ from shared_utils.config import UserError, explain
 # From our name of a parameter to that of MindSpore's model-zoo ResNet, by one pattern after the other.
 RESNET = (
     (r"^stem\.conv", "conv1"),
-    (r"^stem\.norm\.bn2d", "bn1"),
+    (r"^stem\.norm", "bn1"),
     (r"^res(\d)", lambda match: f"layer{int(match[1]) - 1}"),
     (r"\.shortcut\.conv\.", ".down_sample_layer.0."),
-    (r"\.shortcut\.norm\.bn2d\.", ".down_sample_layer.1."),
+    (r"\.shortcut\.norm\.", ".down_sample_layer.1."),
     (r"\.conv(\d)\.conv\.", r".conv\1."),
-    (r"\.conv(\d)\.norm\.bn2d\.", r".bn\1."),
+    (r"\.conv(\d)\.norm\.", r".bn\1."),
 )
 CLASSES = r"^(fc|end_point)\."  # ImageNet's 1,000
 # What a checkpoint of MindSpore's trainer holds besides weights: an optimizer's and a run's state.
@@ -45,8 +45,7 @@ def super_image_kernels(weight, frames):
 def inflate(tensors, shapes, rules=RESNET):
     """({our name: array}, our names that keep their initialisation) from a ResNet's {key: array}.
 
-    `shapes`: {our name: shape}. Kernels become (D, C, 1, h, w). Raises UserError with every unexpected,
-    missing and wrongly shaped tensor.
+    `shapes`: {our name: shape}. Raises UserError with every unexpected, missing and wrongly shaped tensor.
     """
     initial = [name for name in shapes if re.match(r"temporal|xception|classifier", name)]
     sources = {name: source_name(name, rules) for name in shapes if name not in initial}
@@ -59,14 +58,10 @@ def inflate(tensors, shapes, rules=RESNET):
 
 
 def checked(arrays, sources, tensors, shapes):
-    """{our name: array} of `arrays` as 3D kernels, each of its shape and each of `tensors` used.
+    """{our name: array}: `arrays`, each of its shape and each of `tensors` used.
 
     Raises UserError with every unexpected, missing, wrongly shaped and not finite tensor.
     """
-    arrays = {
-        name: array[:, :, None] if (array.ndim, len(shapes[name])) == (4, 5) else array
-        for name, array in arrays.items()
-    }
     faults = [
         f"unexpected {key}"
         for key in sorted(tensors.keys() - set(sources.values()))

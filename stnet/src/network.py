@@ -2,7 +2,7 @@
 
 A super-image is N successive frames with their colours as 3N channels, which 2D convolutions relate (Section
 3.1); temporal blocks relate the T segments of a video (Section 3.2), the temporal Xception block the features
-that are left of them (Section 3.3). Segments are the time axis, so that a 2D convolution is one of 1 x k x k.
+that are left of them (Section 3.3).
 """
 
 import cv2
@@ -16,59 +16,38 @@ AVX_512F = 13  # OpenCV's number of it
 BOTTLENECKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def padded(x, edge):
-    """(B, C, T, H, W) with `edge` zeros on all sides of H and W.
-
-    Padding in a convolution that is not the same for all three axes is exported to ONNX as something else.
-    """
-    for axis in (3, 4) if edge else ():
-        zeros = ops.zeros((*x.shape[:axis], edge, *x.shape[axis + 1 :]), x.dtype)
-        x = ops.concat((zeros, x, zeros), axis)
-    return x
-
-
 class Unit(nn.Cell):
-    """Convolution 1xkxk and batch norm: (B, C, T, H, W) -> (B, D, T, H', W').
+    """Convolution kxk and batch norm: (B, C, H, W) -> (B, D, H', W').
 
     In evaluation they are one, unless x has fewer numbers than the weights.
     """
 
     def __init__(self, in_channels, channels, kernel=1, stride=1):
         super().__init__()
-        edge = self.edge = kernel // 2
-        self.conv = nn.Conv3d(
+        self.conv = nn.Conv2d(
             in_channels,
             channels,
-            (1, kernel, kernel),
-            (1, stride, stride),
+            kernel,
+            stride,
             pad_mode="pad",
-            padding=(0, 0, edge, edge, edge, edge),
+            padding=kernel // 2,
             weight_init=HeNormal(mode="fan_out", nonlinearity="relu"),
         )
-        self.norm = nn.BatchNorm3d(channels)
-        self.same = ops.Conv3D(channels, (1, kernel, kernel), pad_mode="same") if stride == 1 else None
-        self.valid = ops.Conv3D(channels, (1, kernel, kernel), stride=(1, stride, stride))
+        self.norm = nn.BatchNorm2d(channels)
         # Half the time of a broadcast sum. ONNX has it as part of the convolution, behind nothing else.
-        self.add_bias = ops.BiasAdd(data_format="NCDHW")
+        self.add_bias = ops.BiasAdd()
 
     def construct(self, x):
-        if self.training:
+        if self.training or x.size < self.conv.weight.size:  # folding is a pass over the weights
             return self.norm(self.conv(x))
-        if x.size < self.conv.weight.size:  # folding is a pass over the weights
-            return self.norm(self.convolve(x, self.conv.weight))
-        norm = self.norm.bn2d
+        norm = self.norm
         scale = norm.gamma / ops.sqrt(norm.moving_variance + norm.eps)  # (D,)
         bias = norm.beta - norm.moving_mean * scale
-        weight = self.conv.weight * scale.reshape(-1, 1, 1, 1, 1)
-        return self.add_bias(self.convolve(x, weight), bias)
-
-    def convolve(self, x, weight):
-        """The convolution with `weight`, as it can be exported."""
-        return self.same(x, weight) if self.same is not None else self.valid(padded(x, self.edge), weight)
+        return self.add_bias(self.conv.conv2d(x, self.conv.weight * scale.reshape(-1, 1, 1, 1)), bias)
 
 
 class Bottleneck(nn.Cell):
-    """Residual block 1x1, 3x3 with the stride, 1x1."""
+    """Residual block 1x1, 3x3 with the stride, 1x1, of images (B, C, H, W)."""
 
     def __init__(self, in_channels, width, stride, shortcut):
         super().__init__()
@@ -83,7 +62,7 @@ class Bottleneck(nn.Cell):
 
 
 class TemporalBlock(nn.Cell):
-    """x (B, C, T, H, W) -> x + BN(ReLU(convolution 3x1x1 of x)) (Section 3.2)."""
+    """x -> x + BN(ReLU(convolution 3x1x1 of x)), of segments (B * T, C, H, W) of B `clips` (Section 3.2)."""
 
     def __init__(self, channels):
         super().__init__()
@@ -92,8 +71,10 @@ class TemporalBlock(nn.Cell):
         )
         self.norm = nn.BatchNorm3d(channels)
 
-    def construct(self, x):
-        return x + self.norm(ops.relu(self.conv(x)))
+    def construct(self, x, clips):
+        y = x.reshape(clips, -1, *x.shape[1:]).transpose(0, 2, 1, 3, 4)  # (B, C, T, H, W)
+        y = self.norm(ops.relu(self.conv(y)))
+        return x + y.transpose(0, 2, 1, 3, 4).reshape(x.shape)
 
 
 class TemporalXception(nn.Cell):
@@ -179,27 +160,25 @@ class StNet(nn.Cell):
 
     def pool(self, x):
         """Max pooling 3x3 of stride 2 over space of an x that is not negative."""
-        b, c, t, h, w = x.shape
-        x = x.reshape(b, c * t, h, w)  # as images: on the CPU MaxPool3D's gradient pools once more, slowly
-        for axis, size in ((2, h), (3, w)):
+        for axis in (2, 3):
+            size = x.shape[axis]
             first, last = x.narrow(axis, 0, 1), x.narrow(axis, size - 1, 1)
             # Edges repeated, which leaves maxima as they are: MaxPool pads at the end first.
             x = ops.concat((x, last) if self.same_pool and size % 2 == 0 else (first, x, last), axis)
         if self.training and self.keeps_winners:
-            x = ops.max_pool3d(x.expand_dims(2), (1, 3, 3), (1, 2, 2))
-        else:
-            x = ops.MaxPool(3, 2)(x)
-        return x.reshape(b, c, t, *x.shape[-2:])
+            return ops.max_pool3d(x.expand_dims(2), (1, 3, 3), (1, 2, 2)).squeeze(2)
+        return ops.MaxPool(3, 2)(x)
 
     def features(self, clips):
         """Super-images (B, T, 3N, H, W) -> the maximum over the segments, (B, 1024)."""
         _check(clips.shape, self.super_channels)
-        x = clips.transpose(0, 2, 1, 3, 4)  # (B, 3N, T, H, W)
+        b, t = clips.shape[:2]
+        x = clips.reshape(b * t, *clips.shape[2:])
         x = self.pool(ops.relu(self.stem(x)))
-        x = self.temporal3(self.res3(self.res2(x)))
-        x = self.res5(self.temporal4(self.res4(x)))
-        x = self.xception(x.mean((3, 4)).expand_dims(3))  # (B, 2048, T, 1) -> (B, 1024, T, 1)
-        return x.max((2, 3))
+        x = self.temporal3(self.res3(self.res2(x)), b)
+        x = self.res5(self.temporal4(self.res4(x), b))
+        x = x.mean((2, 3)).reshape(b, t, -1, 1).swapaxes(1, 2)  # (B, 2048, T, 1)
+        return self.xception(x).max((2, 3))
 
     def construct(self, clips):
         return self.classifier(self.features(clips))
