@@ -42,8 +42,8 @@ DEFAULTS = load([], Path(__file__).resolve().with_name("default_config.yaml"))
 
 
 def seconds(step, repeats):
-    """Median seconds of `step` after six calls: the first one compiles, and in some more MindSpore's kernels
-    try how many threads serve them."""
+    """Median seconds of `step` after six calls: the first one compiles, and in the first five those of
+    MindSpore's kernels that search for their number of threads have one."""
     for _ in range(6):
         step()
     laps = []
@@ -186,7 +186,7 @@ def main():
     parser.add_argument("--peers", help="folder of the PyTorch peers, with their bench.py")
     parser.add_argument("--torch", default="python", help="the Python that has PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--episodes", type=int, default=2000)
     parser.add_argument("--data", help="data set of the loader and memory benches")
     parser.add_argument("--class_split", default="", help="as in data_loader.train.dataset; else all classes")

@@ -38,8 +38,8 @@ PREPROCESS = Path(__file__).resolve().with_name("src") / "preprocess_ucf101.py"
 
 
 def seconds(step, repeats):
-    """Median seconds of `step` after six calls: the first one compiles, and in some more MindSpore's kernels
-    try how many threads serve them."""
+    """Median seconds of `step` after six calls: the first one compiles, and in the first five those of
+    MindSpore's kernels that search for their number of threads have one."""
     for _ in range(6):
         step()
     laps = []
@@ -152,7 +152,7 @@ def main():
     parser.add_argument("--peers", help="folder of the PyTorch peers, with their bench.py")
     parser.add_argument("--torch", default="python", help="the Python that has PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data", type=Path, help="data set in UCF101's layout, of loader and preprocess")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args()

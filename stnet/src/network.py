@@ -62,7 +62,7 @@ class Bottleneck(nn.Cell):
 
 
 class TemporalBlock(nn.Cell):
-    """x -> x + BN(ReLU(convolution 3x1x1 of x)), of segments (B * T, C, H, W) of B `clips` (Section 3.2)."""
+    """x -> x + BN(ReLU(convolution 3x1x1 of x)), of segments (B * T, C, H, W) of B clips (Section 3.2)."""
 
     def __init__(self, channels):
         super().__init__()
@@ -71,8 +71,8 @@ class TemporalBlock(nn.Cell):
         )
         self.norm = nn.BatchNorm3d(channels)
 
-    def construct(self, x, clips):
-        y = x.reshape(clips, -1, *x.shape[1:]).transpose(0, 2, 1, 3, 4)  # (B, C, T, H, W)
+    def construct(self, x, count):
+        y = x.reshape(count, -1, *x.shape[1:]).transpose(0, 2, 1, 3, 4)  # (B, C, T, H, W)
         y = self.norm(ops.relu(self.conv(y)))
         return x + y.transpose(0, 2, 1, 3, 4).reshape(x.shape)
 

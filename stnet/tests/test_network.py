@@ -3,12 +3,12 @@
 import mindspore as ms
 import numpy as np
 import pytest
-from convert import convert
+from convert import MINDSPORE_AI, convert
 from make_golden import CASES, CLASSES, TRAINED, clip, statistic, weight
 
 from shared_utils import exporting
 from shared_utils.config import UserError
-from src.inflate import super_image_kernels
+from src.inflate import source_name, super_image_kernels
 from src.network import StNet, TemporalBlock
 
 
@@ -41,28 +41,20 @@ def golden_network(golden, case):
     parameters = {parameter.name: parameter for parameter in network.get_parameters()}
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     tensors = {}
-    for source, shape_ in mindspore_ai(shapes).items():
+    for ours, shape_ in shapes.items():
+        source = source_name(ours, MINDSPORE_AI)
         name = source.replace("down_sample_layer", "downsample").replace("bn1.bn2d", "bn1")
         stem, _, leaf = name.rpartition(".")
         name = f"{stem}.{LEAVES.get(leaf, leaf)}"
         if "running" in name:
             tensors[source] = statistic(golden, name, dense)
         else:
-            tensors[source] = weight(name, shape_)
+            tensors[source] = weight(name, tuple(shape_))
     arrays, initial = convert(tensors, "mindspore-ai", shapes)
     assert (set(arrays), initial) == (set(parameters), [])
     for name, array in arrays.items():
         parameters[name].set_data(ms.Tensor(array))
     return network.set_train(False)
-
-
-def mindspore_ai(shapes):
-    """{key: shape} of the published checkpoint for {our name: shape}."""
-    from convert import MINDSPORE_AI
-
-    from src.inflate import source_name
-
-    return {source_name(name, MINDSPORE_AI): tuple(shape) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
