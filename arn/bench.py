@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--torch", default="python", help="the Python that has PyTorch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--episodes", type=int, default=2000)
+    parser.add_argument("--episodes", type=int, default=10000)
     parser.add_argument("--data", help="data set of the loader and memory benches")
     parser.add_argument("--class_split", default="", help="as in data_loader.train.dataset; else all classes")
     parser.add_argument("--workers", type=int, default=os.cpu_count())

@@ -30,7 +30,7 @@ from src import settings
 from src.dataset import ClipReader
 from src.loss import CrossEntropySmooth
 from src.network import StNet
-from src.preprocess_ucf101 import write_frames
+from src.preprocess_ucf101 import QUALITY, write_frames
 
 SHAPE = (2, 7, 15, 112, 112)
 DEFAULTS = Path(__file__).resolve().with_name("default_config.yaml")
@@ -91,7 +91,7 @@ def bench_loader(args):
     with tempfile.TemporaryDirectory() as frames:
         folders = [Path(frames) / video_id(path) for path in paths]
         for path, folder in zip(paths, folders):
-            write_frames(path, folder, config.short_size, 90)
+            write_frames(path, folder, config.short_size, QUALITY)
         rates = []
         for _ in range(args.rounds):
             rates.append([_clips(reader, places, args.workers) for places in (paths, folders)])

@@ -35,6 +35,8 @@ from shared_utils.metrics import writable_folder, write_text
 from shared_utils.transforms import short_edge_resize
 from shared_utils.video import VideoError, decode, probe
 
+QUALITY = 90  # of JPEG files, as faithful as those of ffmpeg's -q:v 2
+
 
 def jpeg_frames(path, short_size, quality, keep):
     """Decode `path` and call keep(number, JPEG file as bytes) for each frame in turn: the count of frames.
@@ -192,7 +194,7 @@ def main(argv):
     parser.add_argument("--source_data_dir", type=Path, required=True)
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--short_size", type=int, default=128, help="pixels of the frames' shorter edge")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--quality", type=int, default=QUALITY, help="of the JPEG files, 1 to 100")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--workers", type=int, default=cores, help="processes, each of 0.1 GB of memory")
     args = parser.parse_args(argv)

@@ -23,7 +23,7 @@ from shared_utils.metrics import writable_folder
 from shared_utils.video import VideoError, probe
 from src.dataset import decode
 from src.generate_label import labels_of, read_labels
-from src.preprocess_ucf101 import jpeg_frames, run_all
+from src.preprocess_ucf101 import QUALITY, jpeg_frames, run_all
 
 
 def write_pickle(path, dest, label, short_size, quality):
@@ -79,7 +79,7 @@ def main(argv):
     )
     parser.add_argument("--labels", type=Path, help="kinetics400_label.txt, if it is there")
     parser.add_argument("--short_size", type=int, default=0, help="of the frames' shorter edge; 0: as it is")
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEG files, 1 to 100")
+    parser.add_argument("--quality", type=int, default=QUALITY, help="of the JPEG files, 1 to 100")
     args = parser.parse_args(argv)
     if args.workers < 1 or args.short_size < 0 or not 1 <= args.quality <= 100:
         raise UserError("workers must be at least 1, --short_size 0 or more, --quality 1 to 100")
