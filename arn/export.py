@@ -15,7 +15,6 @@ from src.network import ARN
 def main(config):
     device.start(config)
     section = config.export
-    exporting.check_format(section.file_format, config.context.device_target)
     if len(section.input_shape) != 4 or section.input_shape[0] != 3 or min(section.input_shape[1:]) < 4:
         raise UserError(
             f"export.input_shape is a clip's [3, T, H, W], T, H and W from 4 up, not {section.input_shape}"

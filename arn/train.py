@@ -83,9 +83,9 @@ def main(config):
     progress = training.Progress(job, config.train.log_steps, clips)
     manager = FixedLossScaleManager(scale, drop_overflow_update=False)
     model = Model(loss, optimizer=optimizer, loss_scale_manager=manager)
-    kept = device.KeptGraph(config, job.folder / "graphs")
+    kept = device.KeptGraph(config, job.folder / "graphs", __name__)
     with samples.errors():
-        model.train(job.epochs_left(), rows, callbacks=[kept, progress, job], dataset_sink_mode=False)
+        model.train(job.epochs_left(), rows, callbacks=[progress, job, kept], dataset_sink_mode=False)
 
 
 if __name__ == "__main__":

@@ -71,11 +71,9 @@ def bench_step(args, config):
     optimizer = optim.optimizer(settings, network.trainable_params(), 0.01)
     step = TrainStep(network, optimizer).set_train()
     if args.graphs:
-        given = SimpleNamespace(train_network=step, train_dataset_element=(batch, labels))
-        kept, context = device.KeptGraph(config, args.graphs), SimpleNamespace(original_args=lambda: given)
-        kept.on_train_step_begin(context)
-        step(batch, labels).asnumpy()
-        kept.on_train_step_end(context)
+        given = SimpleNamespace(train_network=step, train_dataset_element=(batch, labels), cur_step_num=1)
+        context = SimpleNamespace(original_args=lambda: given)
+        device.KeptGraph(config, args.graphs, __name__).on_train_step_begin(context)
     print(f"training step {seconds(lambda: step(batch, labels).asnumpy(), args.repeats):.3f} s")
 
 

@@ -58,8 +58,8 @@ def main(config):
         return
     rows, samples = data.batches(job.step)
     progress = training.Progress(job, section.log_steps, data.clips * ranks)
-    kept = device.KeptGraph(config, job.folder / "graphs")
-    callbacks = [kept, progress, Skipped(step, job), job]
+    kept = device.KeptGraph(config, job.folder / "graphs", __name__)
+    callbacks = [progress, Skipped(step, job), job, kept]
     with samples.errors():
         Model(step).train(job.epochs_left(), rows, callbacks=callbacks, dataset_sink_mode=False)
 

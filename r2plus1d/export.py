@@ -28,7 +28,6 @@ class WithFeatures(nn.Cell):
 def main(config):
     device.start(config)
     section, frames = config.export, config.data_loader.eval.dataset.seq
-    exporting.check_format(section.file_format, config.context.device_target)
     shape = (section.input_channel, frames, section.image_height, section.image_width)
     if min(section.batch_size, *shape) < 1:
         raise UserError(f"export wants clips of at least 1, not {section.batch_size} of {list(shape)}")

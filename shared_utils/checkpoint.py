@@ -47,9 +47,8 @@ def assign(wanted, tensors, path, unexpected=(), kind="checkpoint of this networ
     UserError with the first 40 missing, `unexpected`, wrongly shaped or not finite ones: it is no `kind`."""
     faults = [f"missing {name}" for name in wanted if name not in tensors]
     faults += [f"unexpected {name}" for name in unexpected]
-    faults += [f"{name} is {list(tensors[name].shape)} instead of {list(parameter.shape)}"
-               for name, parameter in wanted.items()
-               if name in tensors and tensors[name].shape != parameter.shape]
+    faults += [f"{name} is {[*tensors[name].shape]} instead of {[*own.shape]}" for name, own in wanted.items()
+               if name in tensors and tensors[name].shape != own.shape]
     faults = faults or [f"{n} is not finite" for n in wanted if not np.isfinite(tensors[n].asnumpy()).all()]
     if faults:
         told = "; ".join(faults[:40] + ["..."] * (len(faults) > 40))

@@ -20,13 +20,10 @@ Video = namedtuple("Video", "id path label")
 
 def video_files(folder, suffixes=SUFFIXES):
     """Paths of the videos in one folder, sorted: files with one of the suffixes, folders of JPEG frames."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and (
-                any(name.endswith(".jpg") for name in os.listdir(entry.path)) if entry.is_dir() else
-                entry.name.lower().endswith(suffixes)))  # a link to nowhere is a bad video
-    except OSError as error:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from None
+    with explain(OSError, f"cannot read the folder {folder}, or one in it"), os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and (
+            any(name.endswith(".jpg") for name in os.listdir(entry.path)) if entry.is_dir() else
+            entry.name.lower().endswith(suffixes)))  # a link to nowhere is a bad video
 
 
 def video_id(path):

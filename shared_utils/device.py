@@ -2,12 +2,14 @@
 import ctypes
 import hashlib
 import os
+import signal
 import sys
 from pathlib import Path
 
 import mindspore as ms
 import numpy as np
 from mindspore import ops
+from mindspore.common.api import cells_compile_cache
 from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 from mindspore.train import Callback
 
@@ -55,33 +57,44 @@ def all_gather(rows, count):
 
 
 class KeptGraph(Callback):
-    """Keeps the compiled training step in `folder`, for the same run to start from; on one CPU process.
-    MindSpore's compile cache looks at sources alone, and would train with an old graph when a number of the
-    configuration has changed: here it is one for each hash of all that matters, open for the first step."""
+    """Keeps the compiled training step in `folder`, for the same run to start from; on one CPU process whose
+    program has the __name__ `name`. MindSpore's compile cache looks at sources alone, and would take an old
+    graph when a number of the configuration has changed: here it is one for each hash of all that matters."""
 
-    def __init__(self, config, folder):
-        self.config, self.folder, self.compiled = config.to_dict(), Path(folder), False
+    def __init__(self, config, folder, name):
+        self.config, self.folder, self.name = config.to_dict(), Path(folder), name
         self.config.get("train", self.config).pop("resume", None)
 
     def on_train_step_begin(self, run_context):
-        program = getattr(sys.modules["__main__"], "__file__", None)  # MindSpore opens it
-        if program and not self.compiled and ms.get_context("device_target") == "CPU" and ranks()[1] == 1:
-            place = self.folder / self.key(run_context.original_args(), Path(program))
+        given, own = run_context.original_args(), self.name == "__main__" and ranks()[1] == 1
+        on_cpu = (ms.get_context("device_target"), ms.get_context("mode")) == ("CPU", ms.GRAPH_MODE)
+        if given.cur_step_num == 1 and own and on_cpu:
+            place = self.folder / self.key(given, Path(sys.modules["__main__"].__file__))
             os.environ.update(MS_COMPILER_CACHE_ENABLE="1", MS_COMPILER_CACHE_PATH=str(place))
-
-    def on_train_step_end(self, run_context):
-        os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
-        self.compiled = True
+            if not place.exists() and not any(cells_compile_cache.values()):  # whose thread no child has
+                _compile_apart(given.train_network, given.train_dataset_element)
+            given.train_network.compile(*given.train_dataset_element)
+            del os.environ["MS_COMPILER_CACHE_ENABLE"]
 
     def key(self, given, script):
         """Hash of configuration, parameters, shapes of a step's data, MS_* variables, version and sources."""
         told = [str(parameter) for parameter in given.train_network.get_parameters()]
         told += [(tensor.shape, str(tensor.dtype)) for tensor in given.train_dataset_element]
         told += sorted(item for item in os.environ.items() if item[0].startswith("MS_"))
-        key = hashlib.sha256(repr([ms.__version__, self.config, told]).encode())
-        for source in sorted([script, *script.parent.glob("src/*.py"), *Path(__file__).parent.glob("*.py")]):
-            key.update(source.read_bytes())
-        return key.hexdigest()[:32]
+        sources = [script, *script.parent.glob("src/*.py"), *Path(__file__).parent.glob("*.py")]
+        told += [ms.__version__, self.config, *(source.read_bytes() for source in sorted(sources))]
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+
+
+def _compile_apart(network, inputs):
+    if child := os.fork():  # with it goes what the compiler keeps, a fifth of a run's memory
+        return os.waitpid(child, 0)
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL), signal.alarm(120)  # ends with this process (PDEATHSIG)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1), os.dup2(1, 2)
+        network.compile(*inputs)
+    finally:
+        os._exit(0)  # an error comes again, and is told, where the parent compiles
 
 
 def why_no_gpu():

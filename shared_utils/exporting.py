@@ -13,16 +13,12 @@ from shared_utils.metrics import atomic_write
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where that is more
 
 
-def check_format(file_format, device):
-    """Raise UserError where `file_format` is none of MINDIR, ONNX and AIR, or AIR is asked off an Ascend."""
-    if file_format not in ("MINDIR", "ONNX") and (file_format, device) != ("AIR", "Ascend"):
-        raise UserError(f"file_format is MINDIR, ONNX or, on an Ascend, AIR, not {file_format} on {device}")
-
-
 def export(network, inputs, file_name, file_format):
     """Write `file_name`.mindir, .onnx or .air of the network for these input arrays: (path, line that says
     what was proved). But for AIR it is loaded back and must give the network's answers in evaluation mode;
-    otherwise nothing is written and UserError tells the difference."""
+    otherwise nothing is written and UserError tells the difference, as it tells of another format."""
+    if file_format not in ("MINDIR", "ONNX", *["AIR"] * (ms.get_context("device_target") == "Ascend")):
+        raise UserError(f"file_format is MINDIR, ONNX or, on an Ascend, AIR, not {file_format}")
     network.set_train(False)
     stem = str(file_name).removesuffix(f".{file_format.lower()}")
     target = Path(f"{stem}.{file_format.lower()}")
@@ -30,8 +26,7 @@ def export(network, inputs, file_name, file_format):
         raise UserError(f"file_name must name a file, without its ending, not {str(file_name)!r}")
     tensors, proof = [ms.Tensor(array) for array in inputs], "not compared, AIR is not reloaded"
     with atomic_write(target) as part, tempfile.TemporaryDirectory() as folder:
-        # MindSpore refuses paths with a space, a plus or an umlaut.
-        temporary = Path(folder, f"network{target.suffix}")
+        temporary = Path(folder, f"network{target.suffix}")  # MindSpore refuses spaces, pluses and umlauts
         if file_format == "ONNX":
             ms.onnx.export(network, *tensors, file_name=str(temporary))
         else:

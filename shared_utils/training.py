@@ -125,7 +125,9 @@ class Run(Callback):
         def due(count, every):
             return last or (every > 0 and count % every == 0)
         if ranks()[1] > 1 and (ended or due(self.step, section.save_checkpoint_steps)):
-            self._share_statistics()
+            for name, own in self.state().items():  # what each rank's norms have gathered becomes the mean
+                if "moving_" in name:
+                    own.set_data(ms.Tensor(all_gather(own.asnumpy()[None], ranks()[1]).mean(axis=0)))
         if self.validate and due(epoch, section.eval_epochs if ended else 0):
             self._validate()
         stop = self.asked_to_stop  # a signal from here on is for the next step, which saves
@@ -145,11 +147,6 @@ class Run(Callback):
         """{name: Parameter} of all that the next step depends on but what the YAML gives."""
         state = {**self.trained.parameters_dict(), **self.optimizer.parameters_dict()}
         return {name: own for name, own in state.items() if name not in ("learning_rate", "momentum")}
-
-    def _share_statistics(self):  # what each rank's norms have gathered becomes the mean of the ranks
-        for name, parameter in self.state().items():
-            if "moving_" in name:
-                parameter.set_data(ms.Tensor(all_gather(parameter.asnumpy()[None], ranks()[1]).mean(axis=0)))
 
     def _spent(self, on):
         now = time.perf_counter()

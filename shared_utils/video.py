@@ -27,7 +27,6 @@ cv2.setLogLevel(2)  # errors alone
 
 class VideoError(UserError):
     """A video that no decoder reads, with `path` and `reason`."""
-
     path, reason = property(lambda self: self.args[0]), property(lambda self: self.args[1])
 
     def __str__(self):

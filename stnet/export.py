@@ -17,7 +17,6 @@ from src.modelarts import online
 def main(config):
     job = settings.job(config)
     device.start(job)
-    exporting.check_format(config.file_format, job.context.device_target)
     if config.export_batch_size < 1:
         raise UserError(f"export_batch_size must be at least 1, not {config.export_batch_size}")
     network, source = settings.build(config), settings.trained(config)

@@ -62,8 +62,8 @@ def main(config):
         return
     sink = config.dataset_sink_mode and settings.target(config) != "CPU"
     rows, samples = data.batches(job.step, sink)
-    kept = device.KeptGraph(config, job.folder / "graphs")
-    callbacks = [kept, training.Progress(job, config.log_steps, data.clips * ranks), job]
+    kept = device.KeptGraph(config, job.folder / "graphs", __name__)
+    callbacks = [training.Progress(job, config.log_steps, data.clips * ranks), job, kept]
     model = Model(network, loss, optimizer)
     with samples.errors():
         if sink:
