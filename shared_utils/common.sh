@@ -8,6 +8,8 @@ export PYTHONUNBUFFERED=1
 
 fail_usage() { echo "usage: bash $0 $1" >&2; exit 2; }
 
+device() { [[ $1 =~ ^(CPU|GPU|Ascend)$ ]]; }  # not a configuration, with which other scripts begin
+
 # The absolute path of what the user named from where the script was called, or else from the model's folder.
 locate() { if [ -e "$1" ] || [[ $1 == /* ]]; then realpath -m -- "$1"; else realpath -m -- "$model/$1"; fi; }
 
@@ -214,7 +216,7 @@ distribute_eval() {
 
 # What run_standalone_eval.sh does.
 standalone_eval() {
-    if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [dataset_dir]"; fi
+    if (($# > 4)) || ! device "${1:-CPU}"; then fail_usage "[CPU|GPU|Ascend] [config] [load_ckpt] [dataset_dir]"; fi
     local options=()
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--eval.pretrained_model=$(locate "$3")"); fi
@@ -224,7 +226,7 @@ standalone_eval() {
 
 # What run_infer.sh does.
 infer() {
-    if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [video or folder]"; fi
+    if (($# > 4)) || ! device "${1:-CPU}"; then fail_usage "[CPU|GPU|Ascend] [config] [load_ckpt] [video or folder]"; fi
     local options=()
     if (($# > 0)); then options+=("--context.device_target=$1"); fi
     if (($# > 2)); then options+=("--infer.pretrained_model=$(locate "$3")"); fi

@@ -92,6 +92,14 @@ def test_too_many_arguments_print_usage(call, script):
     assert done.stderr.startswith("usage: bash ") and script.name in done.stderr
 
 
+@pytest.mark.parametrize(
+    "script", [path for path in SCRIPTS if path.stem in ("run_infer", "run_eval", "run_standalone_eval")], ids=str
+)
+def test_a_configuration_in_the_place_of_the_device_prints_usage(call, script):
+    done = call(script, "default_config.yaml")
+    assert (done.returncode, done.stdout) == (2, "") and "[CPU|GPU|Ascend]" in done.stderr
+
+
 @each_script
 def test_without_arguments(call, script):
     done = call(script)

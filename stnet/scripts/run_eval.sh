@@ -3,7 +3,7 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
-if (($# > 4)); then fail_usage "[DEVICE_TARGET] [DATASET_PATH] [CHECKPOINT_PATH] [CONFIG](optional)"; fi
+if (($# > 4)) || ! device "${1:-CPU}"; then fail_usage "[CPU|GPU|Ascend] [DATASET_PATH] [CHECKPOINT_PATH] [CONFIG](optional)"; fi
 options=()
 if (($# > 0)); then options+=("--target=$1"); fi
 if (($# > 1)); then options+=("--dataset_path=$(locate "$2")"); fi

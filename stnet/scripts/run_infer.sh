@@ -3,7 +3,7 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../shared_utils/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../shared_utils/common.sh"
-if (($# > 4)); then fail_usage "[device] [config] [load_ckpt] [video or folder]"; fi
+if (($# > 4)) || ! device "${1:-CPU}"; then fail_usage "[CPU|GPU|Ascend] [config] [load_ckpt] [video or folder]"; fi
 options=()
 if (($# > 0)); then options+=("--target=$1"); fi
 if (($# > 2)); then options+=("--resume=$(locate "$3")"); fi
