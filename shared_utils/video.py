@@ -87,8 +87,8 @@ class _Refused(Exception):
 
 def _read_decord(path, choose, each):
     # Only forward, and over a key frame at once, to which decord would seek, where it _seeks_right. Of stamps
-    # out of order (an AVI with packed B-frames) any skip counts wrong if there is a second key frame, and the
-    # last two must differ: decord repeats the last one for those that the header has too many.
+    # out of order (an AVI with packed B-frames) a skip counts wrong, if only now and then, for it goes by them,
+    # and the last two must differ: decord repeats the last one for those that the header has too many.
     try:
         name = os.fsencode(path.absolute()).decode()  # a file may be called pipe:0; OpenCV dies of no UTF-8
         packets = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
@@ -102,13 +102,13 @@ def _read_decord(path, choose, each):
             raise _Refused("no frames in the order of their time stamps")
         keys = np.array(reader.get_key_indices())
         wanted, frames, position, last = _within(choose(count), count), {}, 0, None
-        skips, keys = ordered or len(keys) < 2, keys[(keys > 0) & (keys <= wanted.max())]
+        keys = keys[(keys > 0) & (keys <= wanted.max())]
         early = int((keys <= wanted.min()).sum()) if ordered else 0  # of which decord seeks to the last
         keys = keys[early:] if early and _seeks_right(path, packets, count, keys[early - 1]) else keys
         if ordered and not keys.size and each is np.asarray:  # fewer copies; an error for a rotated video
             return reader.get_batch(wanted).asnumpy()
         for index in sorted({*wanted, *keys - 1, *keys} if ordered else {*wanted, count - 2, count - 1}):
-            if skips and index > position:
+            if ordered and index > position:
                 reader.skip_frames(int(index - position))
                 position = index
             for _ in range(position, index + 1):
