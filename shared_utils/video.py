@@ -87,8 +87,8 @@ class _Refused(Exception):
 
 def _read_decord(path, choose, each):
     # Only forward, and over a key frame at once, to which decord would seek, where it _seeks_right. Of stamps
-    # out of order (an AVI with packed B-frames) a skip counts wrong, if only now and then, for it goes by them,
-    # and the last two must differ: decord repeats the last one for those that the header has too many.
+    # out of order (an AVI with packed B-frames) a skip, which goes by them, counts wrong now and then, and
+    # the last two must differ: decord repeats the last one for those that the header has too many.
     try:
         name = os.fsencode(path.absolute()).decode()  # a file may be called pipe:0; OpenCV dies of no UTF-8
         packets = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
