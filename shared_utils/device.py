@@ -87,7 +87,7 @@ class KeptGraph(Callback):
 
 
 def _compile_apart(network, inputs):
-    if child := os.fork():  # with it goes what the compiler keeps, a fifth of a run's memory
+    if child := os.fork():  # with it goes what the compiler keeps, up to a fifth of a run's memory
         return os.waitpid(child, 0)
     try:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL), signal.alarm(120)  # ends with this process (PDEATHSIG)
